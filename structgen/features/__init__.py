@@ -1,0 +1,1 @@
+"""Jobs to features: chemistry, atoms, tokens, alignments, batches. Never imports a network."""

@@ -1,0 +1,1 @@
+"""Files to values and back. Never imports a network."""

@@ -1,0 +1,1 @@
+"""Measures of structures against each other, in numpy."""

@@ -1,0 +1,1 @@
+"""Layers used by more than one family of networks."""

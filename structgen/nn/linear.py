@@ -1,0 +1,42 @@
+"""Linear maps with the initialisations of the SI (AF3_ALGORITHMS 1.1 lists which layer takes which)."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Init = Literal["default", "relu", "zero", "gate"]
+
+
+class Linear(nn.Module):
+    """x W^T (+ bias). `init`: default (truncated normal, variance 1/fan_in), relu (2/fan_in), zero, or gate (zero weight, bias -2).
+
+    A plain `nn.Linear` draws its weights when it is made, which is wasted time where a checkpoint is loaded: build under
+    `torch.device("meta")` and this one draws nothing.
+    """
+
+    def __init__(self, c_in: int, c_out: int, *, bias: bool = False, init: Init = "default") -> None:
+        super().__init__()
+        self.init: Init = init
+        self.weight = nn.Parameter(torch.empty(c_out, c_in))
+        self.bias = nn.Parameter(torch.empty(c_out)) if bias else None
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw the weights anew from torch's global generator."""
+        if self.bias is not None:
+            self.bias.fill_(-2.0 if self.init == "gate" else 0.0)
+        if self.init in ("zero", "gate"):
+            self.weight.zero_()
+            return
+        variance = (2.0 if self.init == "relu" else 1.0) / self.weight.shape[1]
+        std = math.sqrt(variance) / 0.87962566103423978  # the standard deviation of a normal cut at two
+        nn.init.trunc_normal_(self.weight, std=std, a=-2 * std, b=2 * std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)

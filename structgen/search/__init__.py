@@ -1,0 +1,1 @@
+"""One file a tool: sequences to alignments. Never imports a network."""

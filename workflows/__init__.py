@@ -1,0 +1,1 @@
+"""The work on machines: the only package that imports Ray."""
