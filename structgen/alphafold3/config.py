@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import typing
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
+from structgen.configuration import from_mapping
 from structgen.errors import ConfigError
 
 
@@ -208,32 +208,7 @@ class Config:
             values = json.loads(text)
         except json.JSONDecodeError as error:
             raise ConfigError(f"configuration is not JSON: {error}") from error
-        return _build(cls, values, "config")
-
-
-def _build(cls: type, values: Any, path: str) -> Any:
-    """A dataclass from nested dictionaries, every value checked against its annotation."""
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: found {values!r}; expected a mapping")
-    hints = typing.get_type_hints(cls)
-    unknown = sorted(set(values) - set(hints))
-    if unknown:
-        raise ConfigError(f"{path}: unknown key {unknown[0]!r}; known: {', '.join(sorted(hints))}")
-    return cls(**{name: _value(hints[name], value, f"{path}.{name}") for name, value in values.items()})
-
-
-def _value(hint: Any, value: Any, path: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return _build(typing.cast(type, hint), value, path)
-    if typing.get_origin(hint) is Literal:
-        if value not in typing.get_args(hint):
-            raise ConfigError(f"{path}: found {value!r}; expected one of {', '.join(map(repr, typing.get_args(hint)))}")
-        return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not hint:
-        raise ConfigError(f"{path}: found {value!r} of type {type(value).__name__}; expected {hint.__name__}")
-    return value
+        return from_mapping(cls, values)
 
 
 def af3() -> Config:

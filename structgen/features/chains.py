@@ -1,0 +1,123 @@
+"""A set of experimental protein chains as one compact archive: what the networks are trained and judged on.
+
+The archive is a folder with `chains.npz` (ragged arrays, coordinates as 0.01-angstrom differences), `chains.tsv.gz` (one row a
+chain) and, where it is known, `chains_profiles.npz` (amino-acid frequencies of homologues). It is a data format, not a network's:
+nothing is unpickled, and every array is checked against the table's lengths.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from structgen.errors import InputError
+
+AMINO_ACIDS = "ARNDCQEGHILKMFPSTWYVX"  # the archive's alphabet: its first 20 classes and UNK are those of SI Table 13
+
+
+@dataclass(frozen=True)
+class ChainRecord:
+    """One experimental chain of n residues. Atoms in the fixed order of SI 5.3 (at most 14, no OXT), coordinates in angstrom."""
+
+    id: str
+    sequence: str
+    positions: np.ndarray  # [n, 14, 3] float32
+    mask: np.ndarray  # [n, 14] bool: resolved
+    profile: np.ndarray | None  # [n, 20] float32 frequencies of homologues, rows of zeros where unknown
+
+    def crop(self, start: int, length: int) -> ChainRecord:
+        """Residues start, ..., start + length - 1."""
+        part = slice(start, start + length)
+        profile = None if self.profile is None else self.profile[part]
+        return ChainRecord(self.id, self.sequence[part], self.positions[part], self.mask[part], profile)
+
+
+class ChainSet:
+    """Random access to the chains of an archive, and to its table."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rows = _table(folder / "chains.tsv.gz")
+        arrays = _arrays(folder / "chains.npz", ("aatype", "atom_mask", "res_offset", "atom_offset", "dxyz_lo", "dxyz_hi"))
+        self._aatype, self._bits = arrays["aatype"], arrays["atom_mask"]
+        self._residues, self._atoms = arrays["res_offset"], arrays["atom_offset"]
+        if len(self._residues) != len(self.rows) + 1:
+            found = f"{len(self.rows)} rows in chains.tsv.gz, {len(self._residues) - 1} chains in chains.npz"
+            raise InputError("the archive's table and arrays disagree", where=str(folder), found=found)
+        self._xyz = _undo_differences(arrays["dxyz_lo"], arrays["dxyz_hi"])
+        self._profiles = _profiles(folder / "chains_profiles.npz")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def split(self, name: str, *, primary: bool = False) -> list[int]:
+        """Indices of the chains of a split ("train", "val", "test"); `primary`: only the representative of each cluster."""
+        return [i for i, row in enumerate(self.rows) if row["split"] == name and (not primary or row["primary"] == "1")]
+
+    def clusters(self, indices: Sequence[int]) -> list[list[int]]:
+        """The given chains grouped by cluster, clusters in order of first appearance."""
+        groups: dict[str, list[int]] = {}
+        for i in indices:
+            groups.setdefault(self.rows[i]["cluster"], []).append(i)
+        return list(groups.values())
+
+    def has_profile(self, i: int) -> bool:
+        return i in self._profiles
+
+    def length(self, i: int) -> int:
+        return int(self._residues[i + 1] - self._residues[i])
+
+    def __getitem__(self, i: int) -> ChainRecord:
+        first, last = self._residues[i], self._residues[i + 1]
+        bits = self._bits[first:last]
+        mask = ((bits[:, None] >> np.arange(14)) & 1).astype(bool)
+        positions = np.zeros((*mask.shape, 3), np.float32)
+        positions[mask] = self._xyz[self._atoms[i] : self._atoms[i + 1]] / np.float32(100)
+        sequence = "".join(AMINO_ACIDS[a] for a in self._aatype[first:last])
+        return ChainRecord(self.rows[i]["id"], sequence, positions, mask, self._profile(i))
+
+    def _profile(self, i: int) -> np.ndarray | None:
+        """Frequencies are stored as 4-bit square roots, two to a byte."""
+        packed = self._profiles.get(i)
+        if packed is None:
+            return None
+        frequencies = np.empty((packed.shape[1], 20), np.float32)
+        frequencies[:, 0::2], frequencies[:, 1::2] = (packed.T >> 4) / 15.0, (packed.T & 15) / 15.0
+        frequencies **= 2
+        return frequencies / np.maximum(frequencies.sum(1, keepdims=True), 1e-6)
+
+
+def _table(path: Path) -> list[dict[str, str]]:
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as handle:
+            return list(csv.DictReader(handle, delimiter="\t"))
+    except OSError as error:
+        raise InputError("cannot read the table of chains", where=str(path), found=str(error)) from error
+
+
+def _arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in names}
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError("cannot read an array archive", where=str(path), found=str(error), expected=", ".join(names)) from error
+
+
+def _undo_differences(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """[3, A] bytes of zigzag differences to [A, 3] int16 coordinates; sums wrap exactly, as they did when the archive was made."""
+    zigzag = (high.astype(np.uint16) << 8) | low
+    differences = (zigzag >> 1).astype(np.int16) ^ -(zigzag & 1).astype(np.int16)
+    return np.ascontiguousarray(np.cumsum(differences, axis=1, dtype=np.int16).T)
+
+
+def _profiles(path: Path) -> dict[int, np.ndarray]:
+    if not path.exists():
+        return {}
+    arrays = _arrays(path, ("chain_index", "offset", "packed"))
+    offset = arrays["offset"]
+    return {int(chain): arrays["packed"][:, offset[k] : offset[k + 1]] for k, chain in enumerate(arrays["chain_index"])}
