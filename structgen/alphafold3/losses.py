@@ -1,0 +1,148 @@
+"""The training losses on coordinates and on the distogram (SI Algorithms 27 and 28, section 3.7). All in float32 or better.
+
+Predictions x hold B = b k samples: k of each of the b labelled crops, those of one crop next to each other. Every loss returns one
+number per sample (or crop).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from structgen.alphafold3.config import Distogram
+from structgen.alphafold3.labels import Labels, Pairs, make_labels
+from structgen.features.batch import Batch
+from structgen.typing import Bool, Float, Int, Tensor, typed
+
+__all__ = [
+    "Labels", "aligned_mse", "bond_loss", "distogram_loss", "make_labels", "smooth_lddt_loss", "weighted_rigid_align",
+]  # fmt: skip
+
+THRESHOLDS = (0.5, 1.0, 2.0, 4.0)  # angstrom, of lDDT
+
+
+def wide(x: Tensor) -> Tensor:
+    """x in float32, or as it is in float64."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+@typed
+def weighted_rigid_align(x: Float[Tensor, "b l 3"], target: Float[Tensor, "b l 3"], weight: Float[Tensor, "b l"]) -> Float[Tensor, "b l 3"]:
+    """SI Algorithm 28: x after the rotation and translation that bring it closest to the target. No gradient flows through.
+
+    Always a proper rotation, also onto a mirror image. Points on a line or a plane leave a freedom; any of the best motions is
+    returned. Atoms of weight 0 are moved along.
+    """
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        x, target, w = wide(x), wide(target), wide(weight)[..., None]
+        total = w.sum(1, keepdim=True).clamp_min(torch.finfo(w.dtype).tiny)
+        mu, mu_target = (w * x).sum(1, keepdim=True) / total, (w * target).sum(1, keepdim=True) / total  # line 1
+        u, _, vh = torch.linalg.svd((w * (target - mu_target)).mT @ (x - mu))  # line 2
+        sign = torch.ones_like(u[:, 0])
+        sign[:, 2] = torch.linalg.det(u @ vh).sign()
+        rotation = (u * sign[:, None]) @ vh
+        return (x - mu) @ rotation.mT + mu_target  # line 3
+
+
+@typed
+def aligned_mse(
+    x: Float[Tensor, "b l 3"], truth: Float[Tensor, "b l 3"], weight: Float[Tensor, "b l"], resolved: Bool[Tensor, "b l"]
+) -> Float[Tensor, " b"]:
+    """SI equation 3: weighted mean squared deviation per coordinate (angstrom^2) from the truth, moved onto the prediction.
+
+    The weighted sum is divided by the unweighted number of resolved atoms.
+    """
+    weight = wide(weight) * resolved
+    moved = weighted_rigid_align(truth, x.detach(), weight)
+    square = (wide(x) - moved).square().sum(-1)
+    return (weight * square).sum(-1) / (3 * resolved.sum(-1).clamp_min(1))
+
+
+@typed
+def smooth_lddt_loss(x: Float[Tensor, "b l 3"], pairs: tuple[Pairs, ...]) -> Float[Tensor, " b"]:
+    """SI Algorithm 27: 1 - lDDT with sigmoids for steps; 0.1959 at best, 1 at worst and 0 for a crop without any pair.
+
+    Works through the list of pairs in blocks and makes the gradient on the way, so memory is that of one block.
+    """
+    samples = len(x) // len(pairs)
+    return torch.cat([_SmoothLddt.apply(wide(own), p) for own, p in zip(x.split(samples), pairs, strict=True)])
+
+
+class _SmoothLddt(torch.autograd.Function):
+    """x [k, l, 3], pairs of one crop -> [k]. Samples lie innermost, so that gathering an atom is one contiguous read."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, pairs: Pairs) -> Tensor:
+        samples = len(x)
+        atoms = x.detach().permute(1, 2, 0).reshape(-1, 3 * samples)
+        force, score = torch.zeros_like(atoms), atoms.new_zeros(samples)
+        total = pairs.weight.sum().to(x.dtype).clamp_min(1)
+        block = max(1, (1 << 18 if x.device.type == "cpu" else 1 << 25) // atoms.shape[1])  # one block fits a core's cache
+        for columns in zip(*(column.split(block) for column in (pairs.first, pairs.second, pairs.distance, pairs.weight)), strict=True):
+            score += _add_block(atoms, force, columns)
+        ctx.save_for_backward((force / total).view(-1, 3, samples).permute(2, 0, 1))
+        return (1 - score / total) if len(pairs.first) else score
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (force,) = ctx.saved_tensors
+        return grad[:, None, None] * force, None
+
+
+def _add_block(atoms: Tensor, force: Tensor, columns: tuple[Tensor, ...]) -> Tensor:
+    """Weighted score of a block of pairs per sample; the gradient of minus the score is added to `force`."""
+    first, second, truth, weight = columns
+    between = (atoms.index_select(0, first) - atoms.index_select(0, second)).view(len(first), 3, atoms.shape[1] // 3)
+    square = between.square().sum(1)
+    inverse = square.clamp_min(1e-20).rsqrt()
+    change = square * inverse - truth.to(atoms.dtype)[:, None]
+    growth = change.abs().clamp_max(60).exp()  # sig(tau - delta) = e^tau / (e^tau + e^delta): one exponential for all thresholds
+    score, slope = torch.zeros_like(growth), torch.zeros_like(growth)
+    for tau in torch.tensor(THRESHOLDS, dtype=torch.float64).exp().tolist():
+        step = tau / (growth + tau)
+        score += step
+        slope += step - step.square()
+    weight = weight.to(atoms.dtype)[:, None] / len(THRESHOLDS)
+    pull = (between * (slope.mul_(inverse).mul_(change.sign()).mul_(weight))[:, None]).view(len(first), atoms.shape[1])
+    force.index_add_(0, first, pull).index_add_(0, second, pull, alpha=-1)
+    return (score * weight).sum(0)
+
+
+@typed
+def bond_loss(x: Float[Tensor, "b l 3"], truth: Float[Tensor, "b l 3"], bonds: tuple[Int[Tensor, "_ 2"], ...]) -> Float[Tensor, " b"]:
+    """SI equation 5: mean squared error of the lengths of polymer-ligand bonds (angstrom^2); 0 for a crop without any."""
+    samples = len(x) // len(bonds)
+    lengths = zip(wide(x).split(samples), wide(truth).split(samples), bonds, strict=True)
+    return torch.cat([(_length(a, pair) - _length(b, pair)).square().sum(-1) / max(len(pair), 1) for a, b, pair in lengths])
+
+
+def _length(x: Tensor, bonds: Tensor) -> Tensor:
+    """[k, bonds] lengths; the floor keeps the gradient of coinciding atoms finite."""
+    return (x[:, bonds[:, 0]] - x[:, bonds[:, 1]]).square().sum(-1).clamp_min(1e-12).sqrt()
+
+
+@typed
+def distogram_loss(logits: Float[Tensor, "b n n bins"], batch: Batch, labels: Labels, config: Distogram) -> Float[Tensor, " b"]:
+    """Cross-entropy of the distance between representative atoms, averaged over pairs of tokens that have both resolved."""
+    positions, known = representatives(batch, labels.positions, labels.resolved)
+    pair = known[:, :, None] & known[:, None]
+    distance = torch.cdist(positions, positions, compute_mode="donot_use_mm_for_euclid_dist")
+    target = torch.bucketize(distance, distogram_edges(config).to(positions))
+    entropy = F.cross_entropy(wide(logits).permute(0, 3, 1, 2), target, reduction="none")
+    return (entropy * pair).sum((1, 2)) / pair.sum((1, 2)).clamp_min(1)
+
+
+def representatives(batch: Batch, positions: Float[Tensor, "b l 3"], resolved: Bool[Tensor, "b l"]) -> tuple[Tensor, Tensor]:
+    """[b, n, 3] coordinates of the tokens' representative atoms and [b, n] which of them count."""
+    at = batch.representative_atom
+    return positions.gather(1, at[..., None].expand(-1, -1, 3)), resolved.gather(1, at) & batch.token_mask
+
+
+def distogram_edges(config: Distogram) -> Float[Tensor, " edges"]:
+    """The bins - 1 inner borders in angstrom of bins of equal width from `first` to `last`; the outermost classes are open."""
+    width = (config.last - config.first) / config.bins
+    return torch.linspace(config.first + width, config.last - width, config.bins - 1, dtype=torch.float64)
