@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from structgen.errors import InputError
+from structgen.features import chemistry
 
-class Kind(str, Enum):
+if TYPE_CHECKING:
+    from structgen.features.job import Chain, Job
+
+
+class Kind(StrEnum):
     """What a chain is made of."""
 
     PROTEIN = "protein"
@@ -41,3 +48,58 @@ class Structure:
     def atom_chain(self) -> np.ndarray:
         """[L] index of the chain of every atom."""
         return self.residue_chain[self.atom_residue]
+
+
+def build_atoms(job: Job, *, first_residue: int = 1, ends_chain: bool = True) -> Structure:
+    """The heavy atoms of a job. Residues of every chain count from `first_residue`; a chain's last residue has OXT if `ends_chain`.
+
+    Letters outside the 20 standard ones are UNK, built up to CB. Raises `InputError` for a chain that is not a protein or that
+    holds a character which is no letter.
+    """
+    classes = np.concatenate([_residue_classes(chain) for chain in job.chains])
+    lengths = np.array([len(chain.sequence) for chain in job.chains])
+    residue_chain = np.repeat(np.arange(len(lengths)), lengths)
+    ends = np.cumsum(lengths)
+    counts = chemistry.ATOM_COUNT[classes] - 1  # the last slot of an amino acid is OXT
+    if ends_chain:
+        counts[ends - 1] += 1
+    atom_residue = np.repeat(np.arange(len(classes)), counts)
+    slot = np.arange(len(atom_residue)) - np.repeat(np.cumsum(counts) - counts, counts)
+    atom_class = classes[atom_residue]
+    entity, copy = _entities(job)
+    return Structure(
+        chain_ids=tuple(chain.id for chain in job.chains),
+        chain_kinds=tuple(chain.kind for chain in job.chains),
+        chain_sequences=tuple(chain.sequence for chain in job.chains),
+        chain_entity=entity,
+        chain_copy=copy,
+        residue_names=_CODES[classes],
+        residue_numbers=np.arange(len(classes)) - (ends - lengths)[residue_chain] + first_residue,
+        residue_chain=residue_chain,
+        atom_names=chemistry.ATOM_NAMES[atom_class, slot],
+        elements=chemistry.ELEMENTS[atom_class, slot],
+        charges=chemistry.CHARGES[atom_class, slot],
+        atom_residue=atom_residue,
+    )
+
+
+_CODES = np.array(chemistry.CLASSES, "<U5")
+
+
+def _residue_classes(chain: Chain) -> np.ndarray:
+    if chain.kind is not Kind.PROTEIN:
+        raise InputError(f"chain {chain.id}: {chain.kind.value} is not built yet", expected="protein chains", remedy="leave the chain out")
+    classes = chemistry.encode(chain.sequence, chemistry.RESIDUE_OF_LETTER)
+    bad = np.flatnonzero(classes == chemistry.ILLEGAL)
+    if len(bad) or not len(classes):
+        found = f"{chain.sequence[bad[0]]!r} at position {bad[0] + 1}" if len(bad) else "no residues"
+        raise InputError(f"chain {chain.id} is not a protein sequence", found=found, expected="capitals A-Z", remedy="correct the sequence")
+    return classes
+
+
+def _entities(job: Job) -> tuple[np.ndarray, np.ndarray]:
+    """Entity numbers by first appearance of a (kind, sequence), and the copy number of every chain inside its entity."""
+    seen: dict[tuple[Kind, str], int] = {}
+    entity = np.array([seen.setdefault((chain.kind, chain.sequence), len(seen) + 1) for chain in job.chains], np.int64)
+    copy = np.array([np.count_nonzero(entity[: i + 1] == e) for i, e in enumerate(entity)], np.int64)
+    return entity, copy

@@ -1,0 +1,47 @@
+"""Reference conformers: what a residue's atoms look like on their own (SI 2.8, AF3_ALGORITHMS 5.4)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from structgen.features import chemistry
+from structgen.features.batch import Batch
+from structgen.features.tokens import Tokens
+
+
+def reference_positions(tokens: Tokens) -> np.ndarray:
+    """[L, 3] ideal coordinates of the dictionary (angstrom), every residue in the dictionary's own frame."""
+    return chemistry.IDEAL[tokens.restype[tokens.atom_token], tokens.atom_slot]
+
+
+def pose_conformers(batch: Batch, rng: torch.Generator) -> Batch:
+    """Every conformer (one a `ref_space_uid`) centred, then rotated at random and moved by a normal of 1 angstrom.
+
+    The draw belongs to the uid alone, so neither padding nor the order of atoms inside a residue changes it.
+    """
+    uid, mask = batch.ref_space_uid, (batch.ref_mask & batch.atom_mask)[..., None].to(batch.ref_pos)
+    conformers = int(uid.max()) + 1
+    index = uid[..., None].expand(*uid.shape, 3)
+    total = batch.ref_pos.new_zeros(len(uid), conformers, 3).scatter_add_(1, index, batch.ref_pos * mask)
+    count = batch.ref_pos.new_zeros(len(uid), conformers, 1).scatter_add_(1, uid[..., None], mask)
+    centred = batch.ref_pos - (total / count.clamp(min=1)).gather(1, index)
+    draw = torch.randn(len(uid), conformers, 7, generator=rng, device=rng.device).to(batch.ref_pos)
+    rotation, shift = rotations(draw[..., :4]), draw[..., 4:]
+    own = rotation.flatten(2).gather(1, uid[..., None].expand(*uid.shape, 9)).unflatten(2, (3, 3))
+    posed = torch.einsum("blij,blj->bli", own, centred) + shift.gather(1, index)
+    return replace(batch, ref_pos=posed * mask)
+
+
+def rotations(normal: Tensor) -> Tensor:
+    """[..., 4] independent normals to [..., 3, 3] rotations, uniform over SO(3): the matrix of the unit quaternion."""
+    w, x, y, z = (normal / normal.norm(dim=-1, keepdim=True)).unbind(-1)
+    rows = (
+        (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
+        (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
+        (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
+    )
+    return torch.stack([torch.stack(row, -1) for row in rows], -2)

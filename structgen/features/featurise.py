@@ -1,0 +1,123 @@
+"""Tokens and alignments to the network's input, and batches made larger or put together. Everything here is free of chance."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import fields
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from structgen.features import chemistry
+from structgen.features.atoms import Kind
+from structgen.features.batch import Batch
+from structgen.features.conformers import reference_positions
+from structgen.features.msa import AlignmentFeatures, Msa, RowLimits, alignment_features
+from structgen.features.tokens import Tokens
+
+DEFAULT_LIMITS = RowLimits()
+_KINDS = {kind: index for index, kind in enumerate(Kind)}
+_AXES = {f.name: re.findall(r"[\"'](.*)[\"']", str(f.type))[0].split() for f in fields(Batch)}
+
+
+def featurise(tokens: Tokens, msas: Sequence[Msa | None], limits: RowLimits = DEFAULT_LIMITS) -> Batch:
+    """The features of one job (b = 1, no padding, no templates). `msas` holds one alignment or None a chain.
+
+    Conformers are in the dictionary's frame: `pose_conformers` turns them by a seed, so this result can be cached.
+    """
+    arrays = _token_features(tokens) | _atom_features(tokens) | _alignment_arrays(alignment_features(tokens.structure, msas, limits))
+    return Batch(**{name: torch.from_numpy(np.ascontiguousarray(array))[None] for name, array in arrays.items()}, **_no_templates(tokens))
+
+
+def pad(batch: Batch, *, tokens: int = 0, atoms: int = 0, rows: int = 0, templates: int = 0) -> Batch:
+    """Zeros, with false masks, behind the real entries up to the sizes given; 0 leaves a size as it is.
+
+    Raises ValueError for a size below the batch's own.
+    """
+    t, s = batch.template_restype.shape[1], batch.msa.shape[1]
+    sizes = {"n": tokens or batch.tokens, "l": atoms or batch.atoms, "s": rows or s, "t": templates or t}
+    return Batch(**{name: _padded(name, tensor, sizes) for name, tensor in batch.tensors().items()})
+
+
+def collate(batches: Sequence[Batch]) -> Batch:
+    """Examples put together along b, each padded to the largest."""
+    sizes = [(b.tokens, b.atoms, b.msa.shape[1], b.template_restype.shape[1]) for b in batches]
+    tokens, atoms, rows, templates = (max(column) for column in zip(*sizes, strict=True))
+    padded = [pad(b, tokens=tokens, atoms=atoms, rows=rows, templates=templates).tensors() for b in batches]
+    return Batch(**{name: torch.cat([p[name] for p in padded]) for name in padded[0]})
+
+
+def _padded(name: str, tensor: Tensor, sizes: dict[str, int]) -> Tensor:
+    grow = [sizes.get(axis, size) - size for axis, size in zip(_AXES[name], tensor.shape, strict=True)]
+    if min(grow) < 0:
+        raise ValueError(f"{name} of shape {tuple(tensor.shape)} cannot be padded to {sizes}")
+    return F.pad(tensor, [amount for extra in reversed(grow) for amount in (0, extra)]) if any(grow) else tensor
+
+
+def _token_features(tokens: Tokens) -> dict[str, np.ndarray]:
+    """AF3_ALGORITHMS 5.2, 5.5 and 5.7."""
+    structure, chain, n = tokens.structure, tokens.chain, len(tokens.residue)
+    return {
+        "token_index": np.arange(1, n + 1),
+        "residue_index": structure.residue_numbers[tokens.residue],
+        "asym_id": chain + 1,
+        "entity_id": structure.chain_entity[chain],
+        "sym_id": structure.chain_copy[chain],
+        "kind": np.array([_KINDS[kind] for kind in structure.chain_kinds])[chain],
+        "restype": tokens.restype,
+        "token_bonds": np.zeros((n, n), np.float32),  # peptide bonds and disulfides are no entries (5.5)
+        "token_mask": np.ones(n, bool),
+        "centre_atom": tokens.centre_atom,
+        "representative_atom": tokens.representative_atom,
+        "frame_atoms": tokens.frame_atoms,
+        "frame_mask": tokens.frame_mask,
+    }
+
+
+def _atom_features(tokens: Tokens) -> dict[str, np.ndarray]:
+    """AF3_ALGORITHMS 5.4."""
+    structure, present = tokens.structure, np.ones(len(tokens.atom_token), bool)
+    return {
+        "atom_to_token": tokens.atom_token,
+        "atom_slot": tokens.atom_slot,
+        "ref_pos": reference_positions(tokens),
+        "ref_charge": structure.charges.astype(np.float32),
+        "ref_mask": present,
+        "ref_element": chemistry.ATOMIC_NUMBER[tokens.restype[tokens.atom_token], tokens.atom_slot],
+        "ref_atom_name_chars": name_characters(structure.atom_names),
+        "ref_space_uid": structure.atom_residue,
+        "atom_mask": present,
+    }
+
+
+def name_characters(names: np.ndarray) -> np.ndarray:
+    """[L, 4] ASCII code - 32 of atom names, left-justified and filled with blanks (0)."""
+    codes = np.ascontiguousarray(names.astype("<U4")).view(np.uint32).reshape(-1, 4).astype(np.int64)
+    return np.clip(codes - 32, 0, 63)
+
+
+def _alignment_arrays(features: AlignmentFeatures) -> dict[str, np.ndarray]:
+    """AF3_ALGORITHMS 5.6."""
+    deletions = features.deletions.astype(np.float32)
+    return {
+        "profile": features.profile,
+        "deletion_mean": features.deletion_mean,
+        "msa": features.rows.astype(np.int64),
+        "has_deletion": np.minimum(deletions, 1),
+        "deletion_value": np.arctan(deletions / 3) * np.float32(2 / np.pi),
+        "msa_mask": np.ones(features.rows.shape, bool),
+    }
+
+
+def _no_templates(tokens: Tokens) -> dict[str, Tensor]:
+    n = len(tokens.residue)
+    return {
+        "template_restype": torch.zeros(1, 0, n, dtype=torch.int64),
+        "template_frame": torch.zeros(1, 0, n, 3, 3),
+        "template_frame_mask": torch.zeros(1, 0, n, dtype=torch.bool),
+        "template_pseudo_beta": torch.zeros(1, 0, n, 3),
+        "template_pseudo_beta_mask": torch.zeros(1, 0, n, dtype=torch.bool),
+    }
