@@ -1,1 +1,1 @@
-"""Measures of structures against each other, in numpy."""
+"""Measures of structure: numpy only, coordinates in angstrom."""
