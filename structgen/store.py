@@ -167,7 +167,7 @@ def fsync_folder(folder: Path) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of the file that bears the name `path` now: one that its last holder removed while this caller waited does not count."""
+    """Hold the lock of the file that bears the name now: one that its last holder removed while this caller waited does not count."""
     while True:
         with open(path, "ab") as file:
             try:
