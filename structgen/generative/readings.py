@@ -1,0 +1,69 @@
+"""The ways to read a network: it predicts data, noise, velocity, or EDM's preconditioned residual."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from structgen.generative.denoiser import Reading
+from structgen.generative.path import Endpoints, Path, Time, X, over
+
+
+@dataclass(frozen=True)
+class ReadData(Reading):
+    """The output is the data: x0-prediction. Usable at every t > 0."""
+
+    def inputs(self, path: Path, x: X, t: Time, s: Time) -> tuple[X, Tensor]:
+        return x, t[:, None]
+
+    def endpoints(self, path: Path, raw: X, x: X, t: Time, s: Time) -> Endpoints:
+        return path.from_data(raw, x, t)
+
+
+@dataclass(frozen=True)
+class ReadNoise(Reading):
+    """The output is the noise: epsilon-prediction (Ho et al. 2020). Says nothing about data where alpha is 0: start below t = 1."""
+
+    def inputs(self, path: Path, x: X, t: Time, s: Time) -> tuple[X, Tensor]:
+        return x, t[:, None]
+
+    def endpoints(self, path: Path, raw: X, x: X, t: Time, s: Time) -> Endpoints:
+        return path.from_noise(raw, x, t)
+
+
+@dataclass(frozen=True)
+class ReadVelocity(Reading):
+    """The output is dx_t / dt: flow matching. On `Cosine` it is pi / 2 times the v of Salimans & Ho 2022."""
+
+    def inputs(self, path: Path, x: X, t: Time, s: Time) -> tuple[X, Tensor]:
+        return x, t[:, None]
+
+    def endpoints(self, path: Path, raw: X, x: X, t: Time, s: Time) -> Endpoints:
+        return path.from_velocity(raw, x, t)
+
+
+@dataclass(frozen=True)
+class Preconditioned(Reading):
+    """Input and target have unit variance at every noise level (EDM, eq. 7 and table 1; SI Algorithm 20, lines 2 and 8, and 21, line 3).
+
+    Written for x / alpha at the noise level sigma / alpha, so that it holds on every path; with alpha = 1, sigma = t it is EDM's to the
+    letter but for the time, log(t / sigma_data) / 4, which is AlphaFold 3's. `sigma_data` is the standard deviation of the data, in its
+    units. Usable where alpha and sigma are not 0.
+    """
+
+    sigma_data: float
+
+    def inputs(self, path: Path, x: X, t: Time, s: Time) -> tuple[X, Tensor]:
+        alpha, sigma = path.alpha_sigma(t)
+        c_in = (sigma**2 + (alpha * self.sigma_data) ** 2).rsqrt()
+        c_noise = -(path.half_log_snr(t) + math.log(self.sigma_data)) / 4
+        return over(c_in, x) * x, c_noise[:, None]
+
+    def endpoints(self, path: Path, raw: X, x: X, t: Time, s: Time) -> Endpoints:
+        alpha, sigma = path.alpha_sigma(t)
+        variance = sigma**2 + (alpha * self.sigma_data) ** 2
+        c_skip = alpha * self.sigma_data**2 / variance
+        c_out = sigma * self.sigma_data * variance.rsqrt()
+        return path.from_data(over(c_skip, x) * x + over(c_out, raw) * raw, x, t)
