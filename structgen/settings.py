@@ -1,0 +1,179 @@
+"""What a prediction run is: every choice that affects its result, checked, with one place for each default.
+
+Choices come from a YAML file, from options and from `--set a.b=c`, in this order; the model's own sampling is the default of `sampling`.
+What does not affect the result (threads, cluster, folders) is not here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, TypeAdapter, ValidationError
+
+from structgen.alphafold3.config import Sampling
+from structgen.errors import ConfigError
+from structgen.features.msa import RowLimits
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A run: which model on which evidence, how it is sampled, and which seeds."""
+
+    model: str  # name of a shipped model or a checkpoint file
+    sampling: Sampling
+    seeds: tuple[Seed, ...] = (1,)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    msa: str = ""  # alignment file, or folder of them
+    seqdb: str = ""  # FASTA database that is searched for the chains without an alignment
+    alignment: RowLimits = field(default_factory=RowLimits)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain nested values, for the manifest and for provenance."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+def resolve(choices: Mapping[str, Any], *, model: str, sampling: Sampling) -> Settings:
+    """Settings from nested choices over the defaults.
+
+    Raises `ConfigError` for an unknown key (and names the nearest known one), a wrong type, or a value out of range.
+    """
+    defaults = dataclasses.asdict(Settings(model=model, sampling=sampling))
+    merged = _merged(defaults, choices, "")
+    try:
+        settings = TypeAdapter(Settings).validate_json(json.dumps(merged, allow_nan=False), strict=True)
+    except (ValidationError, TypeError, ValueError) as error:
+        raise ConfigError(_reason(error)) from error
+    _check_ranges(settings)
+    return settings
+
+
+def check_keys(choices: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for an unknown key before anything is loaded."""
+    _merged(dataclasses.asdict(Settings(model="", sampling=Sampling())), choices, "")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Choices from a YAML file. Raises `ConfigError` when it cannot be read or is not a mapping."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise ConfigError(f"{path}: found {type(values).__name__}; expected a mapping of settings")
+    return values
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """`["sampling.steps=20", "seeds=[1,2]"]` as nested choices: a value is JSON where it can be read as such, else text."""
+    choices: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals or not all(name.split(".")):
+            raise ConfigError(f"--set {assignment}: expected key=value, for example --set sampling.noise_scale=1.0")
+        choices = merge(choices, _nested(name.strip().split("."), _value(value)))
+    return choices
+
+
+def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested union; `second` wins."""
+    result = dict(first)
+    for name, value in second.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(name), Mapping)
+        result[name] = merge(result[name], value) if both else value
+    return result
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> list[str]:
+    """`name: old -> new` for every value in which two nested settings differ."""
+    lines = []
+    for name in sorted(before.keys() | after.keys()):
+        old, new = before.get(name), after.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            lines += differences(old, new, f"{path}{name}.")
+        elif old != new:
+            lines.append(f"{path}{name}: {json.dumps(old)} -> {json.dumps(new)}")
+    return lines
+
+
+def _nested(names: list[str], value: Any) -> dict[str, Any]:
+    return {names[0]: _nested(names[1:], value) if names[1:] else value}
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _merged(defaults: dict[str, Any], choices: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """`merge`, with every key known and sections never replaced by plain values."""
+    merged = dict(defaults)
+    for name, value in choices.items():
+        if name not in defaults:
+            raise ConfigError(_unknown(path + name, list(_flat(defaults, path))))
+        if isinstance(defaults[name], dict):
+            if not isinstance(value, Mapping):
+                raise ConfigError(
+                    f"{path}{name}: found {value!r}; it is a section: set {', '.join(_flat(defaults[name], f'{path}{name}.'))}"
+                )
+            value = _merged(defaults[name], value, f"{path}{name}.")
+        merged[name] = value
+    return merged
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    names = {key.rpartition(".")[2]: key for key in known} | {key: key for key in known}
+    near = difflib.get_close_matches(name, names, n=1) or difflib.get_close_matches(name.rpartition(".")[2], names, n=1)
+    hint = f"did you mean {names[near[0]]!r}? " if near else ""
+    return f"unknown setting {name!r}; {hint}known: {', '.join(sorted(known))}"
+
+
+def _flat(values: Mapping[str, Any], path: str) -> typing.Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{path}{name}.")
+        else:
+            yield path + name
+
+
+def _reason(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return f"a setting has a value that JSON cannot hold (NaN, infinity or an object): {error}"
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    return f"{name}: found {first['input']!r}; {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def _check_ranges(settings: Settings) -> None:
+    """What types do not say."""
+    sampling = settings.sampling
+    if not settings.seeds:
+        raise ConfigError("seeds: found none; expected at least one")
+    if len(set(settings.seeds)) < len(settings.seeds):
+        raise ConfigError(f"seeds: found {list(settings.seeds)}; expected each seed once")
+    for name in ("cycles", "samples", "steps"):
+        if getattr(sampling, name) < 1:
+            raise ConfigError(f"sampling.{name}: found {getattr(sampling, name)}; expected 1 or more")
+    for name in ("sigma_min", "rho", "step_scale"):
+        if getattr(sampling, name) <= 0:
+            raise ConfigError(f"sampling.{name}: found {getattr(sampling, name)}; expected more than 0")
+    if sampling.sigma_max <= sampling.sigma_min:
+        raise ConfigError(f"sampling.sigma_max: found {sampling.sigma_max}; expected more than sigma_min = {sampling.sigma_min}")
+    for name in ("gamma_0", "gamma_min", "noise_scale"):
+        if getattr(sampling, name) < 0:
+            raise ConfigError(f"sampling.{name}: found {getattr(sampling, name)}; expected 0 or more")
+    if settings.alignment.rows < 1 or settings.alignment.paired_per_species < 0:
+        raise ConfigError(f"alignment: found {settings.alignment}; expected at least one row")
