@@ -1,8 +1,9 @@
-"""SI Algorithm 11, and the row-blocked residual update that every part of the pair track shares."""
+"""SI Algorithm 11, and the row blocks in which the pair track is worked on."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 import torch
 from torch import nn
@@ -14,6 +15,8 @@ from structgen.typing import Float, Tensor, typed
 
 ROWS = 4096  # vectors handled at once when no gradient is kept: the widened activations then stay in the processor's cache
 
+Parts = Iterator[tuple[slice, Tensor]]  # a slice of the rows of a tensor, and what belongs there
+
 
 def blocks(size: int, width: int) -> Iterator[slice]:
     """Slices of `size` rows of `width` vectors each, about `ROWS` vectors a slice; one slice of everything when gradients are kept."""
@@ -21,8 +24,19 @@ def blocks(size: int, width: int) -> Iterator[slice]:
     return (slice(start, min(start + step, size)) for start in range(0, size, step))
 
 
-def accumulate(x: Tensor, updates: Iterator[tuple[slice, Tensor]]) -> Tensor:
-    """x + updates, given as (slice of dimension 1, its update). Without gradients x itself is overwritten, block by block.
+def collect(parts: Parts, size: int, dim: int = 1) -> Tensor:
+    """The parts as one tensor with `size` rows along `dim`; without gradients each is written in its place and dropped."""
+    if torch.is_grad_enabled():
+        return torch.cat([part for _, part in parts], dim=dim)
+    first = next(parts)
+    whole = first[1].new_empty(*first[1].shape[:dim], size, *first[1].shape[dim + 1 :])
+    for rows, part in chain((first,), parts):
+        whole.narrow(dim, rows.start, rows.stop - rows.start).copy_(part)
+    return whole
+
+
+def accumulate(x: Tensor, updates: Parts) -> Tensor:
+    """x plus the updates of its rows (dimension 1). Without gradients x itself is overwritten, block by block.
 
     The update of a block may therefore depend on no other block of x once the first update has been asked for.
     """
@@ -45,16 +59,14 @@ class Transition(nn.Module):
 
     def forward(self, x: Float[Tensor, "*rows c"]) -> Float[Tensor, "*rows c"]:
         """The update, without the residual."""
-        flat = x.reshape(-1, x.shape[-1])
-        if torch.is_grad_enabled() or len(flat) <= ROWS:
-            return self._update(flat).view(x.shape)
-        return torch.cat([self._update(flat[rows]) for rows in blocks(len(flat), 1)]).view(x.shape)
+        flat = x.reshape(1, -1, x.shape[-1])
+        return collect(self._updates(flat), flat.shape[1]).view(x.shape)
 
     def add_to(self, x: Tensor) -> Tensor:
         """x [b, i, ..., c] plus its update; without gradients x itself is overwritten."""
-        width = x[0, 0].numel() // x.shape[-1] * x.shape[0]
-        return accumulate(x, ((rows, self._update(x[:, rows])) for rows in blocks(x.shape[1], width)))
+        return accumulate(x, self._updates(x))
 
-    def _update(self, x: Tensor) -> Tensor:
-        swish, linear = self.wide(self.norm(x)).chunk(2, dim=-1)
-        return self.out(F.silu(swish) * linear)
+    def _updates(self, x: Tensor) -> Parts:
+        for rows in blocks(x.shape[1], x[:, 0].numel() // x.shape[-1]):
+            swish, linear = self.wide(self.norm(x[:, rows])).chunk(2, dim=-1)
+            yield rows, self.out(F.silu(swish) * linear)

@@ -16,23 +16,22 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Te
     leading dimension is shared and not copied. torch's fused kernels give no gradient to a shared bias on the CPU and an expanded
     one on a GPU, so such a bias is added to explicit logits.
     """
-    if bias is not None and bias.requires_grad and torch.is_grad_enabled():
+    if bias is None:
+        return F.scaled_dot_product_attention(_four(q), _four(k), _four(v)).view(q.shape)
+    if bias.requires_grad and torch.is_grad_enabled():
         return _explicit(q, k, v, bias)
-    if q.ndim == 4:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=None if bias is None else bias.to(q.dtype))
-    if q.ndim == 3:
-        return attention(q[None], k[None], v[None], bias)[0]
-    if bias is None or all(size == 1 for size in bias.shape[:-3]):
-        fused = attention(q.flatten(0, -4), k.flatten(0, -4), v.flatten(0, -4), bias if bias is None else bias.reshape(-1, *bias.shape[-3:]))
-        return fused.unflatten(0, q.shape[:-3])
-    rows = bias if bias.ndim == q.ndim else bias.reshape((1,) * (q.ndim - bias.ndim) + bias.shape)
-    return torch.stack([attention(q[x], k[x], v[x], rows[x if len(rows) > 1 else 0]) for x in range(len(q))])
+    bias = bias.to(q.dtype).reshape((1,) * (q.ndim - bias.ndim) + bias.shape)
+    if q.ndim <= 4 or all(size == 1 for size in bias.shape[:-3]):
+        return F.scaled_dot_product_attention(_four(q), _four(k), _four(v), attn_mask=_four(bias)).view(q.shape)
+    return torch.stack([attention(q[x], k[x], v[x], bias[min(x, len(bias) - 1)]) for x in range(len(q))])
+
+
+def _four(x: Tensor) -> Tensor:
+    """[..., h, i, c] as [b, h, i, c], the only shape that torch's fused kernels take."""
+    return x.reshape(-1, *x.shape[-3:])
 
 
 def _explicit(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     logits = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-1, -2))
-    return torch.matmul(torch.softmax(logits + bias, dim=-1, dtype=_at_least_float32(q.dtype)).to(v.dtype), v)
-
-
-def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
+    weights = torch.softmax(logits + bias, dim=-1, dtype=torch.promote_types(q.dtype, torch.float32))
+    return torch.matmul(weights.to(v.dtype), v)
