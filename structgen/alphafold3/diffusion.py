@@ -18,7 +18,7 @@ from structgen.alphafold3.atoms import AtomAttentionDecoder, AtomAttentionEncode
 from structgen.alphafold3.config import Config
 from structgen.alphafold3.inputs import RelativePositionEncoding, relative_classes, relative_features
 from structgen.alphafold3.transformer import DiffusionTransformer, Everyone, pair_biases
-from structgen.alphafold3.transition import Transition, blocks
+from structgen.alphafold3.transition import Parts, Transition, blocks, collect
 from structgen.alphafold3.trunk import TrunkOutput
 from structgen.features.batch import Batch
 from structgen.nn.linear import Linear
@@ -163,20 +163,17 @@ class DiffusionModule(nn.Module):
 
     def _pairs(self, batch: Batch, trunk: TrunkOutput) -> tuple[Tensor, Tensor]:
         """Of the conditioned pairs, a block of rows at a time: the biases of all token blocks, and the projection that atoms read."""
-        weight = self.transformer.pair_weight()
+        weight, projected = self.transformer.pair_weight(), []
         classes, table = relative_classes(batch, self.conditioning.inputs), self.conditioning.relative_table()
         b, n = batch.token_mask.shape
-        rows = list(blocks(n, b * n))
-        bias = weight.new_empty(b, len(weight), n, n) if len(rows) > 1 else None
-        pairs = []
-        for x in rows:
-            z = self.conditioning.pairs(trunk.z[:, x], F.embedding(classes[:, x], table))
-            made = pair_biases(weight, z, batch.token_mask)
-            pairs.append(self.to_atoms.pairs(z))
-            if bias is None:
-                return made, pairs[0]
-            bias[:, :, x] = made
-        return bias, torch.cat(pairs, dim=1)
+
+        def biases() -> Parts:
+            for rows in blocks(n, b * n):
+                z = self.conditioning.pairs(trunk.z[:, rows], F.embedding(classes[:, rows], table))
+                projected.append(self.to_atoms.pairs(z))
+                yield rows, pair_biases(weight, z, batch.token_mask)
+
+        return collect(biases(), n, dim=2), torch.cat(projected, dim=1)
 
 
 def _noise_levels(times: Tensor, examples: int) -> Tensor:

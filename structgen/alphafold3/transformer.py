@@ -142,8 +142,9 @@ class DiffusionTransformer(nn.Module):
 
     def pair_weight(self) -> Float[Tensor, "blocks_heads c_z"]:
         """W with W LN_0(z_ij) = the biases of every head of every block: the scales of the layer norms are folded into the projections."""
-        scales = [norm.weight for norm in self.pair_norms] * (len(self.attentions) // len(self.pair_norms))
-        return torch.cat([linear.weight * scale for linear, scale in zip(self.pair_biases, scales, strict=True)])
+        weights = torch.stack([linear.get_parameter("weight") for linear in self.pair_biases])
+        scales = torch.stack([norm.get_parameter("weight") for norm in self.pair_norms])
+        return (weights * scales[:, None]).flatten(0, 1)
 
     def forward(
         self,
