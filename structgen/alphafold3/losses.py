@@ -6,6 +6,7 @@ number per sample (or crop).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,10 +16,11 @@ from torch.nn import functional as F
 from structgen.alphafold3.config import Distogram
 from structgen.alphafold3.labels import Labels, Pairs, make_labels
 from structgen.features.batch import Batch
+from structgen.generative import Endpoints, Loss, Noised
 from structgen.typing import Bool, Float, Int, Tensor, typed
 
 __all__ = [
-    "Labels", "aligned_mse", "bond_loss", "distogram_loss", "make_labels", "smooth_lddt_loss", "weighted_rigid_align",
+    "Labels", "StructureError", "aligned_mse", "bond_loss", "distogram_loss", "make_labels", "smooth_lddt_loss", "weighted_rigid_align",
 ]  # fmt: skip
 
 THRESHOLDS = (0.5, 1.0, 2.0, 4.0)  # angstrom, of lDDT
@@ -123,6 +125,30 @@ def bond_loss(x: Float[Tensor, "b l 3"], truth: Float[Tensor, "b l 3"], bonds: t
 def _length(x: Tensor, bonds: Tensor) -> Tensor:
     """[k, bonds] lengths; the floor keeps the gradient of coinciding atoms finite."""
     return (x[:, bonds[:, 0]] - x[:, bonds[:, 1]]).square().sum(-1).clamp_min(1e-12).sqrt()
+
+
+@dataclass(frozen=True)
+class StructureError:
+    """The `error` of AlphaFold 3's `Regression` (SI equation 6): what labelled crops say of the samples drawn for them.
+
+    The truth that was noised may be in a frame of its own for every sample. The weight of the noise level applies to deviations and
+    bonds, not to smooth lDDT.
+    """
+
+    labels: Labels
+    bond: float  # alpha_bond: 0 at first, 1 in fine-tuning
+    smooth: float  # weight of smooth lDDT
+
+    def __call__(self, guess: Endpoints, example: Noised, cond: Any) -> Loss:
+        x, truth = guess.data, example.truth.data
+        weight, resolved = (y.repeat_interleave(len(x) // len(y), 0) for y in (self.labels.weight, self.labels.resolved))
+        parts = {
+            "mse": aligned_mse(x, truth, weight, resolved),
+            "bonds": bond_loss(x, truth, self.labels.bonds),
+            "smooth_lddt": smooth_lddt_loss(x, self.labels.pairs),
+        }
+        total = example.weight * (parts["mse"] + self.bond * parts["bonds"]) + self.smooth * parts["smooth_lddt"]
+        return Loss(total, parts)
 
 
 @typed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,7 +12,18 @@ from torch import Tensor
 
 from structgen.alphafold3.config import Distogram
 from structgen.alphafold3.labels import Labels, make_labels, neighbour_pairs
-from structgen.alphafold3.losses import aligned_mse, bond_loss, distogram_edges, distogram_loss, smooth_lddt_loss, weighted_rigid_align
+from structgen.alphafold3.losses import (
+    StructureError,
+    aligned_mse,
+    bond_loss,
+    distogram_edges,
+    distogram_loss,
+    smooth_lddt_loss,
+    weighted_rigid_align,
+)
+from structgen.generative import Denoiser, Endpoints, Loss, Noised, Preconditioned, Regression, VarianceExploding
+from structgen.generative.times import LogNormal
+from structgen.generative.weights import Edm
 from tests.alphafold3.crop import ATOMS, crop, random_rotation
 from tests.oracles import losses as oracle
 from tests.tolerance import FLOAT32_LAYER, FLOAT64_IDENTITY, FLOAT64_ORACLE, assert_close
@@ -233,3 +245,35 @@ def test_padding_changes_nothing(rng: torch.Generator) -> None:
     logits = normal(rng, 2, n + 3, n + 3, 64)
     expected = distogram_loss(logits[:, :n, :n].contiguous(), crop(2), plain, Distogram())
     assert_close(distogram_loss(logits, crop(2, padding=(3, 11)), padded, Distogram()), expected, FLOAT64_IDENTITY)
+
+
+def test_structure_error_in_a_regression(rng: torch.Generator) -> None:
+    """SI equation 6: deviations and bonds weighted by the noise level, smooth lDDT not; each sample against the truth of its own crop."""
+    labels = dataclasses.replace(example(rng), bonds=(torch.tensor([[3, 50]]), torch.tensor([[4, 60], [5, 70]])))
+    path, shift = VarianceExploding(), normal(rng, ATOM_COUNT, 3)
+    denoiser = Denoiser(lambda r, times, cond: r * 0.3 + shift, path, Preconditioned(16.0))
+    error = StructureError(labels, bond=0.5, smooth=0.7)
+    data = moved(rng, twice(labels.positions))
+    regression = Regression(path, LogNormal(mean=1.5, std=1.5), Edm(16.0), error=_keep(error, seen := []))
+    loss = regression(denoiser, data, None, rng)
+    (guess, noised) = seen[0]
+    t = noised.t
+    for s in range(4):
+        truth, resolved = labels.positions[s // 2].numpy(), labels.resolved[s // 2].numpy()
+        x = guess.data[s].numpy()
+        deviation = oracle.aligned_mse(x, truth, labels.weight[s // 2].numpy(), resolved)
+        bonds = oracle.bond_loss(x, truth, labels.bonds[s // 2].tolist())
+        smooth = oracle.smooth_lddt(x, truth, labels.nucleic[s // 2].numpy(), resolved)
+        expected = (t[s] ** 2 + 256) / (t[s] * 16) ** 2 * (deviation + 0.5 * bonds) + 0.7 * smooth
+        assert_close(loss.total[s], expected, FLOAT64_ORACLE)
+    assert len(t.unique()) == 4
+
+
+def _keep(error: StructureError, seen: list) -> Callable[[Endpoints, Noised, object], Loss]:
+    """The same error, its arguments kept to be looked at."""
+
+    def call(guess: Endpoints, example: Noised, cond: object) -> Loss:
+        seen.append((guess, example))
+        return error(guess, example, cond)
+
+    return call
