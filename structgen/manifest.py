@@ -11,7 +11,6 @@ import json
 import os
 import socket
 import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -56,17 +55,22 @@ def error_text(error: BaseException) -> str:
     return text[:2000]
 
 
+def _this_process() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+@dataclass(frozen=True)
 class Journal:
     """Where one process writes its events. Every line is written by one call, so that a killed writer leaves whole lines."""
 
-    def __init__(self, run: Path) -> None:
-        self._folder = run / ".journal"
-        self._path = self._folder / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
+    run: Path
+    writer: str = field(default_factory=_this_process)
 
     def emit(self, event: Event) -> None:
         """Append one event."""
-        self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        descriptor = os.open(self._path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
+        folder = self.run / ".journal"
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        descriptor = os.open(folder / f"{self.writer}.jsonl", os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
         try:
             os.write(descriptor, (canonical_json(asdict(event)) + "\n").encode("ascii"))
         finally:

@@ -9,20 +9,21 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import Field, TypeAdapter, ValidationError
 
 from structgen.alphafold3.config import Sampling
+from structgen.configuration import from_mapping
 from structgen.errors import ConfigError
 from structgen.features.msa import RowLimits
 
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
+LARGEST_SEED = 2**32 - 1  # as in AlphaFold 3's job files
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Settings:
 
     model: str  # name of a shipped model or a checkpoint file
     sampling: Sampling
-    seeds: tuple[Seed, ...] = (1,)
+    seeds: tuple[int, ...] = (1,)
     precision: Literal["float32", "bfloat16"] = "float32"
     msa: str = ""  # alignment file, or folder of them
     seqdb: str = ""  # FASTA database that is searched for the chains without an alignment
@@ -48,11 +49,7 @@ def resolve(choices: Mapping[str, Any], *, model: str, sampling: Sampling) -> Se
     Raises `ConfigError` for an unknown key (and names the nearest known one), a wrong type, or a value out of range.
     """
     defaults = dataclasses.asdict(Settings(model=model, sampling=sampling))
-    merged = _merged(defaults, choices, "")
-    try:
-        settings = TypeAdapter(Settings).validate_json(json.dumps(merged, allow_nan=False), strict=True)
-    except (ValidationError, TypeError, ValueError) as error:
-        raise ConfigError(_reason(error)) from error
+    settings = from_mapping(Settings, _merged(defaults, choices, ""), "settings")
     _check_ranges(settings)
     return settings
 
@@ -149,21 +146,18 @@ def _flat(values: Mapping[str, Any], path: str) -> typing.Iterator[str]:
             yield path + name
 
 
-def _reason(error: Exception) -> str:
-    if not isinstance(error, ValidationError):
-        return f"a setting has a value that JSON cannot hold (NaN, infinity or an object): {error}"
-    first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"])
-    return f"{name}: found {first['input']!r}; {first['msg'][0].lower()}{first['msg'][1:]}"
-
-
 def _check_ranges(settings: Settings) -> None:
     """What types do not say."""
     sampling = settings.sampling
+    for name, value in dataclasses.asdict(sampling).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"sampling.{name}: found {value}; expected a finite number")
     if not settings.seeds:
         raise ConfigError("seeds: found none; expected at least one")
     if len(set(settings.seeds)) < len(settings.seeds):
         raise ConfigError(f"seeds: found {list(settings.seeds)}; expected each seed once")
+    if not all(0 <= seed <= LARGEST_SEED for seed in settings.seeds):
+        raise ConfigError(f"seeds: found {list(settings.seeds)}; expected numbers from 0 to {LARGEST_SEED}")
     for name in ("cycles", "samples", "steps"):
         if getattr(sampling, name) < 1:
             raise ConfigError(f"sampling.{name}: found {getattr(sampling, name)}; expected 1 or more")

@@ -89,7 +89,7 @@ def test_plan_keeps_the_record_of_jobs_and_seeds_that_are_still_wanted(tmp_path:
 
 def test_an_event_counts_once_whenever_the_driver_dies(tmp_path: Path):
     """After saves in the middle, a reader that starts anew sees every event exactly once; the end leaves no journal."""
-    journals = [Journal(tmp_path), Journal(tmp_path)]
+    journals = [Journal(tmp_path), Journal(tmp_path, writer="another-node-1")]
     manifest = _manifest(tmp_path)
     manifest.save()
     for n in range(6):
