@@ -13,9 +13,8 @@ from importlib.resources import files
 import numpy as np
 
 AMINO_ACIDS = "ARNDCQEGHILKMFPSTWYV"
-CLASSES = tuple(
-    "ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL UNK A G C U N DA DG DC DT DN GAP".split()
-)
+_RESIDUES = "ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL UNK A G C U N DA DG DC DT DN"
+CLASSES = (*_RESIDUES.split(), "GAP")
 UNKNOWN = 20
 GAP = 31
 SLOTS = 24  # the largest standard residue, G with OP3
