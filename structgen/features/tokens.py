@@ -88,5 +88,5 @@ def _slots(structure: Structure, restype: np.ndarray) -> np.ndarray:
     wrong = np.flatnonzero(~matches[np.arange(len(slot)), slot])
     if len(wrong):
         residue = structure.residue_names[structure.atom_residue[wrong[0]]]
-        raise InputError(f"{residue} has no atom {structure.atom_names[wrong[0]]!r}", expected="heavy atoms of the standard residue")
+        raise InputError(f"{residue} has no atom '{structure.atom_names[wrong[0]]}'", expected="heavy atoms of the standard residue")
     return slot
