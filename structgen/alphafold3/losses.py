@@ -147,8 +147,8 @@ class StructureError:
             "bonds": bond_loss(x, truth, self.labels.bonds),
             "smooth_lddt": smooth_lddt_loss(x, self.labels.pairs),
         }
-        total = example.weight * (parts["mse"] + self.bond * parts["bonds"]) + self.smooth * parts["smooth_lddt"]
-        return Loss(total, parts)
+        weighted = example.weight * (parts["mse"] + self.bond * parts["bonds"])
+        return Loss(weighted + self.smooth * parts["smooth_lddt"], parts | {"weighted_mse": example.weight * parts["mse"]})
 
 
 @typed
