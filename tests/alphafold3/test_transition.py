@@ -10,15 +10,8 @@ import torch
 from structgen.alphafold3 import transition as transition_module
 from structgen.alphafold3.transition import Transition
 from structgen.nn.attention import MASKED, attention
+from tests.alphafold3.weights import randomise
 from tests.tolerance import BFLOAT16, FLOAT32_LAYER, FLOAT64_IDENTITY, assert_close
-
-
-def randomise(module: torch.nn.Module, rng: torch.Generator) -> torch.nn.Module:
-    """Every parameter drawn anew, the ones that start at zero included."""
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(0.5 * torch.randn(parameter.shape, generator=rng, dtype=parameter.dtype) + (parameter.ndim == 1))
-    return module
 
 
 def dense(q, k, v, bias):
