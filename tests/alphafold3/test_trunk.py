@@ -133,7 +133,7 @@ def test_permuting_the_tokens_permutes_the_outputs(rng):
     place = torch.empty_like(order)
     place[order] = torch.arange(batch.tokens)
     atoms = place[batch.atom_to_token[0]].argsort(stable=True)
-    axes = {f.name: str(f.type).split('"')[1].split() for f in fields(Batch)}
+    axes = {f.name: str(f.type).replace("'", '"').split('"')[1].split() for f in fields(Batch)}
     moved = {}
     for name, x in batch.tensors().items():
         for dim, axis in enumerate(axes[name]):
