@@ -34,7 +34,7 @@ def predictions(
     tokens: Tokens, batch: Batch, network: AlphaFold3, trunk: TrunkOutput, positions: Float[Tensor, "samples l 3"], seed: int
 ) -> list[Prediction]:
     """Every sample of a seed with its confidence, in the given order; one sample's pair tensors are held at a time."""
-    contact = contact_probabilities(network.distogram(trunk.z)[0], network.config.distogram)
+    contact = contact_probabilities(network.distogram(wide(trunk.z))[0], network.config.distogram)
     mask = None if batch.token_mask.all() else batch.token_mask
     return [
         prediction(tokens, x, network.confidence(batch, trunk, x[None], mask), contact, seed=seed, sample=k)
