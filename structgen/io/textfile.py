@@ -20,14 +20,7 @@ def read_text_bytes(path: Path, largest: int = LARGEST_BYTES) -> bytes:
     does not say so, or not in a byte-wise encoding.
     """
     where = str(path)
-    try:
-        with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as file:
-            data = file.read(largest + 1)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        remedy = "unpack it or drop .gz from its name" if isinstance(error, gzip.BadGzipFile) else "copy the file again"
-        raise InputError(f"cannot be unpacked: {error}", where=where, expected="a complete gzip file", remedy=remedy) from error
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror or error}", where=where, expected="a readable file") from error
+    data = _read(path, largest + 1)
     if len(data) > largest:
         raise InputError("file is too large", where=where, found=f"more than {largest:,} bytes", remedy="split it")
     _refuse_packed(data, where)
@@ -35,6 +28,13 @@ def read_text_bytes(path: Path, largest: int = LARGEST_BYTES) -> bytes:
     if not data.strip():
         raise InputError("file is empty", where=where, found="no text", remedy="give a file with at least one record")
     return data
+
+
+def read_head(path: Path, size: int) -> str:
+    """The first `size` bytes of a text file, as far as they are UTF-8. Raises `InputError` as `read_text_bytes` does."""
+    data = _read(path, size)
+    _refuse_packed(data, str(path))
+    return data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
 
 
 def decode(data: bytes, where: str) -> str:
@@ -46,6 +46,19 @@ def decode(data: bytes, where: str) -> str:
         raise InputError(
             "text is not UTF-8", where=where, found=f"byte 0x{data[error.start]:02x} in line {line}", remedy="save as UTF-8"
         ) from error
+
+
+def _read(path: Path, size: int) -> bytes:
+    """At most `size` bytes, unpacked where the name ends in .gz."""
+    where = str(path)
+    try:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as file:
+            return file.read(size)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        remedy = "unpack it or drop .gz from its name" if isinstance(error, gzip.BadGzipFile) else "copy the file again"
+        raise InputError(f"cannot be unpacked: {error}", where=where, expected="a complete gzip file", remedy=remedy) from error
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}", where=where, expected="a readable file") from error
 
 
 def _refuse_packed(data: bytes, where: str) -> None:

@@ -1,0 +1,106 @@
+"""Alignments that the user already has: a file, or a folder in which every chain's is found by its first row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from structgen.errors import InputError
+from structgen.features import chemistry
+from structgen.features.msa import Msa
+from structgen.io.a3m import check_query, first_record, read_a3m
+from structgen.io.stockholm import first_row, read_stockholm
+from structgen.io.textfile import decode, read_head, read_text_bytes
+
+SUFFIXES = (".a3m", ".sto", ".stockholm")
+_FIRST_RECORD = 2**20  # bytes; holds the longest chain and its header
+
+
+@dataclass(frozen=True)
+class GivenAlignments:
+    """Alignment files by their queries. `path` is what the user gave: a file, or a folder."""
+
+    path: Path
+    files: Mapping[bytes, tuple[Path, ...]]  # classes of the first row -> files, by name
+
+    def files_of(self, sequence: str) -> tuple[Path, ...]:
+        """The files whose first row is the sequence, compared as alignment letters; empty where there is none."""
+        return self.files.get(_key(sequence), ())
+
+    def alignment_of(self, sequence: str) -> Msa | None:
+        """The chain's alignment, or None: the rows of all its files, one below the other. Raises `InputError` for a broken file."""
+        parts = [_read(file, sequence) for file in self.files_of(sequence)]
+        return _joined(parts) if parts else None
+
+    def note_on(self, sequence: str) -> str:
+        """What a report says of the chain's evidence."""
+        names = ", ".join(file.name for file in self.files_of(sequence))
+        return f"alignment from {names}" if names else f"no alignment in {self.path}: predicted from the sequence alone"
+
+
+def find_alignments(path: Path) -> GivenAlignments:
+    """Index of a file or of a folder's files by their first rows. Raises `InputError` where there is no alignment to read."""
+    found = [path] if not path.is_dir() else sorted(file for file in path.iterdir() if file.is_file() and _suffix(file))
+    if not found:
+        expected = f"files that end in {', '.join(SUFFIXES)} or one of these and .gz"
+        raise InputError("folder holds no alignment", where=str(path), expected=expected)
+    files: dict[bytes, tuple[Path, ...]] = {}
+    for file in found:
+        key = _key(_first(file))
+        files[key] = (*files.get(key, ()), file)
+    return GivenAlignments(path, files)
+
+
+def require_use(given: GivenAlignments, sequences: Iterable[str]) -> None:
+    """Raises `InputError` where a single given file is the alignment of none of the chains, with the first differing column.
+
+    In a folder a chain may well have no alignment; a file that serves nothing is a mistake.
+    """
+    chains = list(sequences)
+    if given.path.is_dir() or any(given.files_of(chain) for chain in chains):
+        return
+    first = _first(given.path)
+    nearest = min(chains, key=lambda chain: (abs(len(chain) - len(first)), _differences(chain, first)))
+    check_query(first, nearest, f"{given.path}: row 1, against the most similar of {len(chains)} chain(s)")
+
+
+def _differences(chain: str, first: str) -> int:
+    return sum(a != b for a, b in zip(chain, first, strict=False))
+
+
+def _suffix(file: Path) -> str:
+    """The suffix that says the format, or nothing."""
+    name = file.name.lower().removesuffix(".gz")
+    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
+
+
+def _first(file: Path) -> str:
+    """Letters of the first row."""
+    suffix = _suffix(file)
+    if not suffix:
+        expected = f"a name that ends in {', '.join(SUFFIXES)} or one of these and .gz"
+        raise InputError("file is not known as an alignment", where=str(file), expected=expected, remedy="rename it")
+    if suffix == ".a3m":
+        return first_record(read_head(file, _FIRST_RECORD), str(file))
+    return first_row(decode(read_text_bytes(file), str(file)), str(file))
+
+
+def _read(file: Path, sequence: str) -> Msa:
+    return read_a3m(file, sequence) if _suffix(file) == ".a3m" else read_stockholm(file, sequence)
+
+
+def _joined(parts: list[Msa]) -> Msa:
+    """The rows of all, the query once."""
+    rest = [slice(0 if i == 0 else 1, None) for i in range(len(parts))]
+    return Msa(
+        np.concatenate([part.rows[r] for part, r in zip(parts, rest, strict=True)]),
+        np.concatenate([part.deletions[r] for part, r in zip(parts, rest, strict=True)]),
+        tuple(line for part, r in zip(parts, rest, strict=True) for line in part.descriptions[r]),
+    )
+
+
+def _key(letters: str) -> bytes:
+    return chemistry.encode(letters, chemistry.MSA_OF_LETTER).tobytes()
