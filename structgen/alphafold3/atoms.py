@@ -96,8 +96,12 @@ def _rows(x: Tensor, index: Tensor) -> Tensor:
 
 def float32(linear: Linear, x: Tensor) -> Tensor:
     """The linear map in float32 at least, even if its weights are bfloat16: positions would lose 0.1 angstrom and more."""
-    dtype = torch.promote_types(linear.weight.dtype, torch.float32)
+    dtype = _wide(linear)
     return F.linear(x.to(dtype), linear.weight.to(dtype), None if linear.bias is None else linear.bias.to(dtype))
+
+
+def _wide(linear: Linear) -> torch.dtype:
+    return torch.promote_types(linear.weight.dtype, torch.float32)
 
 
 @dataclass(frozen=True)
@@ -186,7 +190,7 @@ class AtomPairs(nn.Module):
 
     def _geometry(self, query: _Side, key: _Side) -> Tensor:
         """Lines 2-3 as one product: the three features are 0 where the two atoms do not share a conformer."""
-        wide = torch.promote_types(self.same.weight.dtype, torch.float32)
+        wide = _wide(self.offset)
         offset = query.position[..., :, None, :].to(wide) - key.position[..., None, :, :].to(wide)
         same = (query.uid[..., :, None] == key.uid[..., None, :])[..., None]
         inverse = 1 / (1 + offset.square().sum(dim=-1, keepdim=True))
@@ -234,7 +238,8 @@ class AtomAttentionEncoder(nn.Module):
     def _reference(self, batch: Batch) -> Float[Tensor, "b atoms c_atom"]:
         classes, offset = self.inputs.element_classes, self.inputs.element_offset
         element = F.one_hot((batch.ref_element - offset).clamp(0, classes - 1), classes)
-        charge = batch.ref_charge.arcsinh() if self.inputs.ref_charge == "arcsinh" else batch.ref_charge
+        charge = batch.ref_charge.to(_wide(self.reference))
+        charge = charge.arcsinh() if self.inputs.ref_charge == "arcsinh" else charge
         present, letters = batch.ref_mask[..., None], F.one_hot(batch.ref_atom_name_chars, 64).flatten(-2)
         c = float32(self.reference, torch.cat([batch.ref_pos, charge[..., None], present, element, letters], dim=-1))
         return (c * present if self.inputs.ref_mask_gate else c).to(self.reference.weight.dtype)
