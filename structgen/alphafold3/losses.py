@@ -58,7 +58,7 @@ def aligned_mse(
     The weighted sum is divided by the unweighted number of resolved atoms.
     """
     weight = wide(weight) * resolved
-    moved = weighted_rigid_align(truth, x.detach(), weight)
+    moved = weighted_rigid_align(truth, x, weight)
     square = (wide(x) - moved).square().sum(-1)
     return (weight * square).sum(-1) / (3 * resolved.sum(-1).clamp_min(1))
 
