@@ -1,0 +1,131 @@
+"""Confidence files: AlphaFold 3's keys and shapes in its two JSON files, everything else in files of our own.
+
+Numbers are rounded, NaN is null, one input gives one text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from math import isfinite
+from typing import Any
+
+import numpy as np
+
+from structgen.features.atoms import Structure
+from structgen.features.tokens import Tokens
+from structgen.io.provenance import Provenance
+from structgen.prediction import Prediction
+
+
+def summary_confidences(structure: Structure, prediction: Prediction) -> str:
+    """One sample's scores: AlphaFold 3's keys, to 0.01, and `mean_plddt`, `gpde`, `chain_plddt`. ipTM of a single chain is null.
+
+    Chains are in the order of `chain_ids`; the diagonal of `chain_pair_iptm` is the chains' pTM; rows of `chain_pair_pae_min` are frames.
+    """
+    summary = prediction.summary
+    values = {
+        "chain_ids": list(structure.chain_ids),
+        "chain_iptm": _rounded(summary.chain_iptm, 2),
+        "chain_pair_iptm": _rounded(summary.chain_pair_iptm, 2),
+        "chain_pair_pae_min": _rounded(summary.chain_pair_pae_min, 2),
+        "chain_plddt": _rounded(summary.chain_plddt, 2),
+        "chain_ptm": _rounded(summary.chain_ptm, 2),
+        "fraction_disordered": _rounded(summary.fraction_disordered, 2),
+        "gpde": _rounded(summary.gpde, 2),
+        "has_clash": float(summary.has_clash),
+        "iptm": _rounded(summary.iptm, 2),
+        "mean_plddt": _rounded(summary.mean_plddt, 2),
+        "ptm": _rounded(summary.ptm, 2),
+        "ranking_score": _rounded(summary.ranking_score, 2),
+    }
+    return json.dumps(values, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def confidences(tokens: Tokens, prediction: Prediction) -> str:
+    """One sample's values by atom and by pair of tokens, with AlphaFold 3's keys.
+
+    pLDDT, 0-100, and contact probabilities to 0.01, PAE to 0.1 angstrom (row = frame).
+    """
+    structure = tokens.structure
+    ids = np.array(structure.chain_ids)
+    values = {
+        "atom_chain_ids": ids[structure.atom_chain].tolist(),
+        "atom_plddts": _rounded(prediction.atom_plddt, 2),
+        "contact_probs": _rounded(prediction.contact_probs, 2),
+        "pae": _rounded(prediction.pae, 1),
+        "token_chain_ids": ids[tokens.chain].tolist(),
+        "token_res_ids": structure.residue_numbers[tokens.residue].tolist(),
+    }
+    return json.dumps(values, separators=(",", ":"), sort_keys=True, allow_nan=False) + "\n"
+
+
+def extras(structure: Structure, prediction: Prediction, provenance: Provenance) -> str:
+    """What AlphaFold 3's files have no place for: seed, sample, exact ranking score, interfaces, clashes, settings."""
+    summary = prediction.summary
+    values = {
+        "calibrated": False,  # confidences are the network's own, not fitted to outcomes
+        "chain_ids": list(structure.chain_ids),
+        "chain_pair_clashes": np.asarray(summary.chain_pair_clashes).tolist(),
+        "interfaces": list(_interfaces(structure, prediction)),
+        "ranking_score": summary.ranking_score if isfinite(summary.ranking_score) else None,
+        "sample": prediction.sample,
+        "seed": prediction.seed,
+        "settings": dict(provenance.settings),
+    }
+    return json.dumps(values, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _interfaces(structure: Structure, prediction: Prediction) -> Iterator[dict[str, Any]]:
+    """One entry a pair of chains; the PAE is the lower of the two directions."""
+    summary, ids = prediction.summary, structure.chain_ids
+    lowest = np.fmin(summary.chain_pair_pae_min, summary.chain_pair_pae_min.T)
+    for a in range(len(ids)):
+        for b in range(a + 1, len(ids)):
+            yield {
+                "chains": [ids[a], ids[b]],
+                "clashes": int(summary.chain_pair_clashes[a, b]),
+                "iptm": _rounded(summary.chain_pair_iptm[a, b], 2),
+                "pae_min": _rounded(lowest[a, b], 2),
+            }
+
+
+def pair_arrays(tokens: Tokens, prediction: Prediction) -> bytes:
+    """The npz file of `pae`, `pde` (angstrom) and `contact_probs` as float16 [N, N], with `token_chain_ids` and `token_res_ids` [N]."""
+    structure, file = tokens.structure, BytesIO()
+    np.savez_compressed(
+        file,
+        pae=prediction.pae.astype(np.float16),
+        pde=prediction.pde.astype(np.float16),
+        contact_probs=prediction.contact_probs.astype(np.float16),
+        token_chain_ids=np.array(structure.chain_ids)[tokens.chain],
+        token_res_ids=structure.residue_numbers[tokens.residue],
+    )
+    return file.getvalue()
+
+
+def ranking_scores(ranked: Sequence[Prediction]) -> str:
+    """CSV with a line a sample, in the order given; scores exact."""
+    rows = [f"{p.seed},{p.sample},{float(p.summary.ranking_score)!r}" for p in ranked]
+    return "\n".join(["seed,sample,ranking_score", *rows, ""])
+
+
+def undefined_values(prediction: Prediction) -> list[str]:
+    """Names of the values that hold a NaN or infinity where none belongs; ipTM and chain ipTM of a single chain are undefined by nature."""
+    summary = prediction.summary
+    expected = {"iptm", "chain_iptm"} if len(summary.chain_ptm) == 1 else set()
+    scores = {name: value for name, value in vars(summary).items() if name not in expected}
+    arrays = {name: getattr(prediction, name) for name in ("pae", "pde", "contact_probs")}
+    return sorted(name for name, value in {**scores, **arrays}.items() if not np.isfinite(value).all())
+
+
+def _rounded(values: np.ndarray | float, decimals: int) -> Any:
+    """Nested lists of rounded floats, None for what is not finite; never minus zero."""
+    rounded = np.round(np.asarray(values, np.float64), decimals) + 0.0
+    finite = np.isfinite(rounded)
+    if finite.all():
+        return rounded.tolist()
+    listed = np.full(rounded.shape, None, object)
+    np.copyto(listed, rounded, where=finite)
+    return listed.tolist()
