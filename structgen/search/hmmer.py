@@ -17,6 +17,7 @@ from pyhmmer.plan7 import Pipeline
 from structgen.errors import InputError
 from structgen.features.msa import Msa, query_only
 from structgen.io.stockholm import anchor
+from structgen.io.textfile import read_head
 
 SHORTEST_QUERY = 5  # residues; below, chance finds everything
 
@@ -55,13 +56,14 @@ def load_database(path: Path) -> Database:
 @lru_cache(maxsize=1)
 def _load(path: Path, size: int, modified: int) -> Database:
     """Size and time of change are part of the key, so that an edited file is read again."""
+    read_head(path, 2)  # says plainly what is wrong with a file that is not gzip, or packed in another way
     try:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as file:
             with SequenceFile(cast(BinaryIO, file), format="fasta", digital=True, alphabet=Alphabet.amino()) as records:
                 sequences = records.read_block()
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, SystemError) as error:  # the last where the file fails below the reader
         remedy = "check that it is protein FASTA, gzip only where its name ends in .gz"
         raise InputError(f"database cannot be read: {error}", where=str(path), expected="protein FASTA", remedy=remedy) from error
     if not len(sequences):
@@ -82,10 +84,15 @@ def search(sequence: str, database: Database, settings: JackhmmerSettings) -> Ms
         if result.converged:
             break
     found = result.msa.textize()
-    letters = "".join(islice(found.alignment, settings.max_rows)).upper().replace("*", "X").encode()
+    letters = "".join(islice(found.alignment, settings.max_rows)).upper().encode()
     rows, deletions = anchor(np.frombuffer(letters, np.uint8).reshape(-1, len(found.alignment[0])))
-    descriptions = (f"{s.name} {s.description.removeprefix('[subseq from] ')}".strip() for s in found.sequences)
-    return Msa(rows, deletions, tuple(islice(descriptions, settings.max_rows)))
+    return Msa(rows, deletions, tuple(_description(row) for row in islice(found.sequences, settings.max_rows)))
+
+
+def _description(row: TextSequence) -> str:
+    """`name/from-to` and the target's description, for which HMMER puts the name again where the database has none."""
+    description = row.description.removeprefix("[subseq from] ")
+    return row.name if description in ("", row.name.rpartition("/")[0]) else f"{row.name} {description}"
 
 
 def _pipeline(settings: JackhmmerSettings) -> Pipeline:
