@@ -68,11 +68,3 @@ ATOMIC_NUMBER = _frozen(np.vectorize(ATOMIC_NUMBERS.__getitem__)(ELEMENTS))
 
 ATOM_COUNT = _frozen((ATOM_NAMES != "").sum(1))
 """[32] slots in use, the leaving atom (OXT or OP3) among them."""
-
-
-def slot_of(residue_class: int, atom: str) -> int:
-    """The slot of an atom of a residue type. Raises KeyError where the type has no such atom."""
-    found = np.flatnonzero(ATOM_NAMES[residue_class] == atom)
-    if not atom or not len(found):
-        raise KeyError(f"{CLASSES[residue_class]} has no atom {atom!r}")
-    return int(found[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +15,7 @@ from structgen.features.atoms import Kind
 from structgen.features.letters import not_built, read_protein
 from structgen.features.slug import unique_slugs
 from structgen.io.fasta import Record, read_fasta
+from structgen.io.textfile import files_in
 
 
 @dataclass(frozen=True)
@@ -104,20 +106,23 @@ def read_jobs(paths: Sequence[str | Path], limits: Limits = DEFAULT_LIMITS) -> t
     drafts: list[Job] = []
     errors: list[InputError] = []
     for path in map(Path, paths):
-        for file in _fasta_files(path, errors):
-            _read_file(file, limits, drafts, errors)
+        try:
+            for file in _fasta_files(path):
+                _read_file(file, limits, drafts, errors)
+        except InputError as error:
+            errors.append(error)
     contents = [":".join(chain.sequence for chain in job.chains) for job in drafts]
     slugs = unique_slugs([job.name for job in drafts], contents)
     return [replace(job, slug=slug) for job, slug in zip(drafts, slugs, strict=True)], errors
 
 
-def _fasta_files(path: Path, errors: list[InputError]) -> list[Path]:
-    if not path.is_dir():
+def _fasta_files(path: Path) -> list[Path]:
+    if not os.path.isdir(path):  # unlike Path.is_dir, false for what is too long to be a path
         return [path]
-    found = sorted(p for p in path.iterdir() if p.is_file() and p.name.lower().removesuffix(".gz").endswith(SUFFIXES))
+    found = files_in(path, SUFFIXES)
     if not found:
         expected = f"files that end in {', '.join(SUFFIXES)} or one of these and .gz"
-        errors.append(InputError("folder holds no FASTA file", where=str(path), expected=expected, remedy="name the files one by one"))
+        raise InputError("folder holds no FASTA file", where=str(path), expected=expected, remedy="name the files one by one")
     return found
 
 

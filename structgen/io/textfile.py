@@ -30,6 +30,14 @@ def read_text_bytes(path: Path, largest: int = LARGEST_BYTES) -> bytes:
     return data
 
 
+def files_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """The folder's files by name that end in one of the suffixes, or in one of them and .gz, in any case of letters."""
+    try:
+        return sorted(p for p in folder.iterdir() if p.is_file() and p.name.lower().removesuffix(".gz").endswith(suffixes))
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}", where=str(folder), expected="a readable folder") from error
+
+
 def read_head(path: Path, size: int) -> str:
     """The first `size` bytes of a text file, as far as they are UTF-8. Raises `InputError` as `read_text_bytes` does."""
     data = _read(path, size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from structgen.features import chemistry
 from structgen.features.msa import Msa
 from structgen.io.a3m import check_query, first_record, read_a3m
 from structgen.io.stockholm import first_row, read_stockholm
-from structgen.io.textfile import decode, read_head, read_text_bytes
+from structgen.io.textfile import decode, files_in, read_head, read_text_bytes
 
 SUFFIXES = (".a3m", ".sto", ".stockholm")
 _FIRST_RECORD = 2**20  # bytes; holds the longest chain and its header
@@ -43,7 +44,7 @@ class GivenAlignments:
 
 def find_alignments(path: Path) -> GivenAlignments:
     """Index of a file or of a folder's files by their first rows. Raises `InputError` where there is no alignment to read."""
-    found = [path] if not path.is_dir() else sorted(file for file in path.iterdir() if file.is_file() and _suffix(file))
+    found = files_in(path, SUFFIXES) if os.path.isdir(path) else [path]
     if not found:
         expected = f"files that end in {', '.join(SUFFIXES)} or one of these and .gz"
         raise InputError("folder holds no alignment", where=str(path), expected=expected)
@@ -60,7 +61,7 @@ def require_use(given: GivenAlignments, sequences: Iterable[str]) -> None:
     In a folder a chain may well have no alignment; a file that serves nothing is a mistake.
     """
     chains = list(sequences)
-    if given.path.is_dir() or any(given.files_of(chain) for chain in chains):
+    if os.path.isdir(given.path) or any(given.files_of(chain) for chain in chains):
         return
     first = _first(given.path)
     nearest = min(chains, key=lambda chain: (abs(len(chain) - len(first)), _differences(chain, first)))

@@ -92,15 +92,6 @@ def test_letters_of_structure_and_alignment() -> None:
     assert chemistry.encode(chemistry.AMINO_ACIDS, chemistry.RESIDUE_OF_LETTER).tolist() == list(range(20))
 
 
-def test_slot_of_finds_atoms_and_refuses_others() -> None:
-    """OXT is the last slot; a missing name is a KeyError, the empty name too."""
-    glycine = chemistry.CLASSES.index("GLY")
-    assert chemistry.slot_of(glycine, "OXT") == 4
-    for name in ("CB", ""):
-        with pytest.raises(KeyError, match="GLY has no atom"):
-            chemistry.slot_of(glycine, name)
-
-
 def test_tables_cannot_be_changed() -> None:
     """The shared arrays are read-only."""
     with pytest.raises(ValueError):

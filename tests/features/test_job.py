@@ -75,6 +75,12 @@ def test_folder_without_fasta_and_missing_file_are_errors(tmp_path: Path) -> Non
     assert "gone.fa: cannot be read: No such file" in str(errors[1])
 
 
+def test_a_sequence_in_place_of_a_path_is_an_error() -> None:
+    """Too long for any file name: still no traceback."""
+    jobs, (error,) = read_jobs(["M" * 5000])
+    assert jobs == [] and "cannot be read: File name too long; expected a readable file" in str(error)
+
+
 WRONG = [
     (">a\n", "sequence is empty; found no residues; expected at least one; remedy: add it or drop the chain"),
     (">a\n*\n", "sequence is empty"),
