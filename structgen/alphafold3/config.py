@@ -222,7 +222,7 @@ def _pair(c_z: int, *, heads: int, c_head: int, transition: int = 2, dropout: fl
 
 def small() -> Config:
     """The shape of the default model that ships with structgen: every algorithm of the SI at the width that two cores can train and run."""
-    atoms = Atoms(c_atom=64, c_pair=16, blocks=1, heads=4)
+    atoms = Atoms(c_atom=48, c_pair=16, blocks=1, heads=4)
     return Config(
         name="structgen-small",
         c_s=128,
@@ -230,10 +230,10 @@ def small() -> Config:
         atoms=atoms,
         msa=Msa(blocks=1, c_m=32, c_opm=16, pwa_heads=4, pwa_channels=8, transition=2, rows=64, last_update=False),
         template=Template(blocks=1, c=32, pair=_pair(32, heads=2, c_head=16)),
-        pairformer=Pairformer(blocks=6, heads=8, transition=2, pair=_pair(64, heads=2, c_head=32)),
-        diffusion=Diffusion(blocks=6, heads=8, c_token=256, c_fourier=128, atoms=atoms),
+        pairformer=Pairformer(blocks=4, heads=4, transition=2, pair=_pair(48, heads=2, c_head=24)),
+        diffusion=Diffusion(blocks=5, heads=4, c_token=192, c_fourier=64, atoms=atoms),
         confidence=Confidence(blocks=1, head_norm=True),
-        sampling=Sampling(cycles=2, samples=5, steps=40),
+        sampling=Sampling(cycles=1, samples=5, steps=40),
     )
 
 

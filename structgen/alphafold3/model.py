@@ -1,0 +1,109 @@
+"""The network as one object: trunk, denoiser, distogram and confidence; made from a configuration or read from a checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+import torch
+from torch import nn
+
+from structgen.alphafold3.confidence import ConfidenceHead
+from structgen.alphafold3.config import Config
+from structgen.alphafold3.diffusion import DiffusionModule, StructureCondition
+from structgen.alphafold3.trunk import DistogramHead, Trunk
+from structgen.errors import CheckpointError, ConfigError
+from structgen.generative import Denoiser, Preconditioned, VarianceExploding
+from structgen.io.checkpoint import read_checkpoint, write_checkpoint
+
+WEIGHTS = Path(__file__).parent.parent / "weights"
+DEFAULT_MODEL = "structgen-small"
+Precision = Literal["float32", "bfloat16"]
+
+
+class AlphaFold3(nn.Module):
+    """SI Algorithm 1 without its sampling loop: the parts that `predict.fold` and the training losses put together."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = Trunk(config)
+        self.denoiser: Denoiser[StructureCondition] = Denoiser(
+            DiffusionModule(config), VarianceExploding(), Preconditioned(config.diffusion.sigma_data)
+        )
+        self.distogram = DistogramHead(config)
+        self.confidence = ConfidenceHead(config)
+
+    @property
+    def diffusion(self) -> DiffusionModule:
+        """The denoiser's network."""
+        return cast(DiffusionModule, self.denoiser.network)
+
+    def to_precision(self, precision: Precision) -> AlphaFold3:
+        """Hold the trunk and the diffusion module in `precision`; the heads that give numbers to the user stay in float32."""
+        dtype = getattr(torch, precision)
+        self.trunk.to(dtype)
+        self.denoiser.to(dtype)
+        return self
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network ready to predict, and what is written about it into every result."""
+
+    network: AlphaFold3
+    digest: str  # sha256 of the checkpoint file
+    card: str  # one paragraph: what it was trained on and what it reached; empty for an unknown checkpoint
+
+    @property
+    def config(self) -> Config:
+        return self.network.config
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+
+def list_models() -> list[str]:
+    """Names of the models that ship with the package."""
+    return sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
+
+
+def load_model(name_or_path: str = DEFAULT_MODEL, *, precision: Precision = "float32") -> Model:
+    """A shipped model by name, or a safetensors checkpoint by path.
+
+    Raises `ConfigError` for a name that does not exist, `CheckpointError` for a file that is not a structgen checkpoint or whose
+    tensors are not exactly the network's.
+    """
+    path = WEIGHTS / f"{name_or_path}.safetensors" if name_or_path in list_models() else Path(name_or_path)
+    if not path.is_file():
+        raise ConfigError(f"model {name_or_path!r} is neither a shipped model ({', '.join(list_models())}) nor a file")
+    tensors, metadata, digest = read_checkpoint(path)
+    with torch.device("meta"):
+        network = AlphaFold3(Config.from_json(metadata["config"]))
+    _assign(network, tensors, path)
+    network.eval().requires_grad_(False).to_precision(precision)
+    return Model(network, digest, metadata.get("card", ""))
+
+
+def save_model(network: AlphaFold3, path: Path, *, card: str = "", dtype: torch.dtype = torch.float32) -> None:
+    """Write weights in `dtype`, buffers (the Fourier features) as they are, and the configuration into one safetensors file."""
+    parameters = dict(network.named_parameters())
+    tensors = {
+        name: (tensor.detach().to(dtype) if name in parameters else tensor).contiguous() for name, tensor in network.state_dict().items()
+    }
+    write_checkpoint(path, tensors, {"config": network.config.to_json(), "card": card})
+
+
+def _assign(network: AlphaFold3, tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """Put every tensor in its place: each one used exactly once, with its shape."""
+    expected = network.state_dict()
+    missing, surplus = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    if missing or surplus:
+        raise CheckpointError(f"{path}: lacks {missing[:3]} and holds unknown {surplus[:3]} ({len(missing)} and {len(surplus)} tensors)")
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape:
+            raise CheckpointError(f"{path}: {name} has shape {tuple(tensor.shape)}; the configuration needs {tuple(expected[name].shape)}")
+    floating = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    network.load_state_dict(floating, assign=True)

@@ -1,0 +1,84 @@
+"""One optimisation step, whatever is trained: no loop, no files, no cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from structgen.errors import NumericalError
+from structgen.generative import Ema
+from structgen.generative.ema import Weights
+
+Example = TypeVar("Example")
+Metrics = dict[str, float]
+Loss = Callable[[Example, torch.Generator], tuple[torch.Tensor, Metrics]]  # scalar to minimise, and its named parts
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """Adam with warm-up and exponential decay, clipping and averaging (SI 5.4; AF3_ALGORITHMS 6.5)."""
+
+    learning_rate: float = 1.8e-3
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+    warmup_steps: int = 1000
+    decay: float = 0.95
+    decay_steps: int = 50_000
+    clip_norm: float = 10.0
+    ema: Ema = field(default_factory=lambda: Ema(0.999))
+
+    def rate(self, step: int) -> float:
+        """Learning rate of step 0, 1, ...: linear from 0, then a factor `decay` for every `decay_steps`."""
+        warm = min(1.0, (step + 1) / self.warmup_steps)
+        return self.learning_rate * warm * self.decay ** (max(0, step - self.warmup_steps) / self.decay_steps)
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """What a checkpoint must hold to go on exactly: weights, optimiser, average, and how many steps were made.
+
+    The tensors are updated in place by `train_step`; only `step` is a new value.
+    """
+
+    network: nn.Module
+    optimiser: torch.optim.Adam
+    average: Weights
+    step: int = 0
+
+    @classmethod
+    def start(cls, network: nn.Module, optimisation: Optimisation) -> TrainState:
+        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        optimiser = torch.optim.Adam(trained, lr=optimisation.rate(0), betas=optimisation.betas, eps=optimisation.eps, foreach=True)
+        return cls(network, optimiser, optimisation.ema.start(network))
+
+
+def train_step(
+    state: TrainState, examples: Sequence[Example], loss: Loss, optimisation: Optimisation, rng: torch.Generator
+) -> tuple[TrainState, Metrics]:
+    """One update from the mean gradient of the examples (gradient accumulation over the sequence).
+
+    Raises `NumericalError`, before any weight is touched, when the loss or the gradient is not finite.
+    """
+    state.optimiser.zero_grad(set_to_none=True)
+    metrics: Metrics = {}
+    for example in examples:
+        value, parts = loss(example, rng)
+        if not torch.isfinite(value):
+            raise NumericalError(f"step {state.step}: the loss is {value.item()} (parts: {parts})")
+        (value / len(examples)).backward()
+        for name, part in {"loss": value.item(), **parts}.items():
+            metrics[name] = metrics.get(name, 0.0) + part / len(examples)
+    trained = [parameter for group in state.optimiser.param_groups for parameter in group["params"]]
+    norm = torch.nn.utils.clip_grad_norm_(trained, optimisation.clip_norm)
+    if not torch.isfinite(norm):
+        raise NumericalError(f"step {state.step}: the gradient's norm is {norm.item()}")
+    for group in state.optimiser.param_groups:
+        group["lr"] = optimisation.rate(state.step)
+    state.optimiser.step()
+    optimisation.ema.update(state.average, state.network, state.step)
+    metrics["gradient_norm"] = norm.item()
+    return replace(state, step=state.step + 1), metrics
