@@ -96,7 +96,7 @@ def test_missing_paths_and_empty_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.a3m: cannot be read: No such file"):
         find_alignments(tmp_path / "none.a3m")
     with pytest.raises(InputError, match="cannot be read: File name too long"):
-        find_alignments(Path("M" * 5000))
+        find_alignments(Path("M" * 5000 + ".a3m"))
     with pytest.raises(InputError, match=r"folder holds no alignment; expected files that end in \.a3m"):
         find_alignments(tmp_path)
 
