@@ -6,11 +6,13 @@ manifest and replaces `run.json` atomically. So a killed driver or worker loses 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import socket
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -21,6 +23,7 @@ from structgen.errors import ConfigError, InputError, StructgenError
 from structgen.store import canonical_json, replace_file
 
 SCHEMA = 1
+LONGEST_TEXT = 2000  # characters of an error: a line of a journal is written by one call
 STAGES = ("search", "featurise", "fold", "write")  # in the order of the work; fold has one entry a seed
 
 Status = Literal["started", "step", "done", "reused", "failed"]
@@ -50,9 +53,12 @@ def error_kind(error: BaseException) -> Kind:
 
 
 def error_text(error: BaseException) -> str:
-    """structgen's own errors as they are; others with their type, since their text was not written for the user."""
-    text = str(error) if isinstance(error, StructgenError) else f"{type(error).__name__}: {error}"
-    return text[:2000]
+    """structgen's own errors as they are; others with their type and place, since their text was not written for the user."""
+    if isinstance(error, StructgenError):
+        return str(error)[:LONGEST_TEXT]
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" (in {Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}"[:LONGEST_TEXT] + place
 
 
 def _this_process() -> str:
@@ -77,14 +83,14 @@ class Journal:
             os.close(descriptor)
 
 
-class Manifest:
+class RunManifest:
     """The document of `run.json`, kept current by `apply` and written by `save`."""
 
     def __init__(self, run: Path, document: dict[str, Any]) -> None:
         self.run, self.document = run, document
 
     @classmethod
-    def load(cls, run: Path) -> Manifest:
+    def load(cls, run: Path) -> RunManifest:
         """The manifest in a run's folder, current to the last line of its journals; an empty one where there is none."""
         path = run / "run.json"
         try:
@@ -121,12 +127,11 @@ class Manifest:
             entry |= {"step": event.step, "steps": event.steps}
         elif event.status == "started":
             entry |= {"status": "running", "attempts": entry["attempts"] + 1, "error": "", "kind": ""}
-        elif event.status == "failed":
-            entry |= {"status": "failed", "error": event.error, "kind": event.kind, "seconds": round(event.seconds, 3)}
-        elif event.status == "done":
-            entry |= {"status": "done", "error": "", "kind": "", "seconds": round(event.seconds, 3)}
         else:
-            entry |= {"status": "done", "error": "", "kind": ""}
+            ended = "failed" if event.status == "failed" else "done"
+            seconds = entry["seconds"] if event.status == "reused" else round(event.seconds, 3)
+            entry = _entry(entry["key"]) | {"status": ended, "attempts": entry["attempts"], "seconds": seconds}
+            entry |= {"error": event.error, "kind": event.kind}
         place[name] = entry
 
     def follow(self) -> list[Event]:
@@ -151,6 +156,8 @@ class Manifest:
         self.save()
         for path in (self.run / ".journal").glob("*.jsonl"):
             path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another process writes there, or nothing ever did
+            (self.run / ".journal").rmdir()
         self.document["journals"] = {}
         self.save()
 
@@ -222,7 +229,8 @@ def _resumed(job: Mapping[str, Any], seeds: set[str]) -> dict[str, Any]:
     """The stages of a job as a new run finds them: what had not ended waits again, seeds that are not wanted any more are dropped."""
     stages = {stage: entry for stage, entry in job.get("stages", {}).items() if stage != "fold"}
     folds = {seed: entry for seed, entry in job.get("stages", {}).get("fold", {}).items() if seed in seeds}
-    return {stage: _waiting(entry) for stage, entry in stages.items()} | {"fold": {seed: _waiting(e) for seed, e in folds.items()}}
+    kept = {stage: _waiting(entry) for stage, entry in stages.items()} | {"fold": {seed: _waiting(e) for seed, e in folds.items()}}
+    return {stage: kept[stage] for stage in STAGES if stage in kept}
 
 
 def _waiting(entry: Mapping[str, Any]) -> dict[str, Any]:

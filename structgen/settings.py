@@ -22,6 +22,7 @@ from structgen.alphafold3.config import Sampling
 from structgen.configuration import from_mapping
 from structgen.errors import ConfigError
 from structgen.features.msa import RowLimits
+from structgen.search.hmmer import JackhmmerSettings
 
 LARGEST_SEED = 2**32 - 1  # as in AlphaFold 3's job files
 
@@ -36,6 +37,7 @@ class Settings:
     precision: Literal["float32", "bfloat16"] = "float32"
     msa: str = ""  # alignment file, or folder of them
     seqdb: str = ""  # FASTA database that is searched for the chains without an alignment
+    search: JackhmmerSettings = field(default_factory=JackhmmerSettings)
     alignment: RowLimits = field(default_factory=RowLimits)
 
     def to_json(self) -> dict[str, Any]:
@@ -52,11 +54,6 @@ def resolve(choices: Mapping[str, Any], *, model: str, sampling: Sampling) -> Se
     settings = from_mapping(Settings, _merged(defaults, choices, ""), "settings")
     _check_ranges(settings)
     return settings
-
-
-def check_keys(choices: Mapping[str, Any]) -> None:
-    """Raise `ConfigError` for an unknown key before anything is loaded."""
-    _merged(dataclasses.asdict(Settings(model="", sampling=Sampling())), choices, "")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -149,9 +146,10 @@ def _flat(values: Mapping[str, Any], path: str) -> typing.Iterator[str]:
 def _check_ranges(settings: Settings) -> None:
     """What types do not say."""
     sampling = settings.sampling
-    for name, value in dataclasses.asdict(sampling).items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"sampling.{name}: found {value}; expected a finite number")
+    for section, values in dataclasses.asdict(settings).items():
+        for name, value in values.items() if isinstance(values, dict) else ():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"{section}.{name}: found {value}; expected a finite number")
     if not settings.seeds:
         raise ConfigError("seeds: found none; expected at least one")
     if len(set(settings.seeds)) < len(settings.seeds):
@@ -169,5 +167,7 @@ def _check_ranges(settings: Settings) -> None:
     for name in ("gamma_0", "gamma_min", "noise_scale"):
         if getattr(sampling, name) < 0:
             raise ConfigError(f"sampling.{name}: found {getattr(sampling, name)}; expected 0 or more")
+    if settings.search.iterations < 1 or settings.search.max_rows < 1 or settings.search.e_value <= 0:
+        raise ConfigError(f"search: found {settings.search}; expected at least one iteration, one row and an E-value above 0")
     if settings.alignment.rows < 1 or settings.alignment.paired_per_species < 0:
         raise ConfigError(f"alignment: found {settings.alignment}; expected at least one row")

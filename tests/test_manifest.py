@@ -16,7 +16,7 @@ from structgen.errors import ClusterError, ConfigError, InputError
 from structgen.manifest import (
     Event,
     Journal,
-    Manifest,
+    RunManifest,
     error_kind,
     error_text,
     is_running,
@@ -31,9 +31,9 @@ def _computed(stage: str, key: str, seed: int = -1, job: str = "a") -> list[Even
     return [started, replace(started, status="done", seconds=1.5)]
 
 
-def _manifest(run: Path, *events: Event) -> Manifest:
+def _manifest(run: Path, *events: Event) -> RunManifest:
     run.mkdir(exist_ok=True)
-    manifest = Manifest.load(run)
+    manifest = RunManifest.load(run)
     manifest.plan({"a": {"name": "A"}}, seeds=[1, 2])
     for event in events:
         manifest.apply(event)
@@ -97,11 +97,11 @@ def test_an_event_counts_once_whenever_the_driver_dies(tmp_path: Path):
         if n % 3 == 0:
             manifest.follow()
             manifest.save()
-        assert Manifest.load(tmp_path).jobs["a"]["stages"]["search"]["attempts"] == n + 1
-    manifest = Manifest.load(tmp_path)
+        assert RunManifest.load(tmp_path).jobs["a"]["stages"]["search"]["attempts"] == n + 1
+    manifest = RunManifest.load(tmp_path)
     manifest.close()
-    assert not list((tmp_path / ".journal").iterdir())
-    assert Manifest.load(tmp_path).jobs["a"]["stages"]["search"]["attempts"] == 6
+    assert not (tmp_path / ".journal").exists()
+    assert RunManifest.load(tmp_path).jobs["a"]["stages"]["search"]["attempts"] == 6
 
 
 def test_unfinished_line_waits(tmp_path: Path):
@@ -150,7 +150,7 @@ def test_foreign_manifest_is_refused(tmp_path: Path):
     for text in ["[]", '{"schema": 99}', "not json"]:
         (tmp_path / "run.json").write_text(text)
         with pytest.raises(ConfigError, match=r"run\.json.*--out"):
-            Manifest.load(tmp_path)
+            RunManifest.load(tmp_path)
         assert (tmp_path / "run.json").read_text() == text
 
 

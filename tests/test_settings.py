@@ -9,7 +9,7 @@ import pytest
 
 from structgen.alphafold3.config import Sampling
 from structgen.errors import ConfigError
-from structgen.settings import Settings, check_keys, differences, merge, parse_assignments, read_yaml, resolve
+from structgen.settings import Settings, differences, merge, parse_assignments, read_yaml, resolve
 
 DEFAULTS = Sampling(cycles=2, samples=3, steps=40)
 
@@ -62,13 +62,6 @@ def test_what_cannot_be_set_says_why(assignment: str, message: str):
     """Key, found value and what was expected are part of the error."""
     with pytest.raises(ConfigError, match=message):
         _resolve(assignment)
-
-
-def test_keys_are_checked_before_a_model_is_loaded():
-    """An unknown key is found without knowing the model's defaults."""
-    check_keys({"sampling": {"steps": 3}})
-    with pytest.raises(ConfigError, match=r"did you mean 'sampling\.steps'"):
-        check_keys({"sampling": {"step": 3}})
 
 
 def test_yaml_file(tmp_path: Path):

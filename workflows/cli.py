@@ -1,0 +1,124 @@
+"""The `structgen` command. Nothing heavy is imported before a command is known, so that help is there at once."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from structgen.errors import ConfigError, InputError, StructgenError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Predict molecular structures.")
+INPUT_ERROR, RUN_ERROR, STOPPED = 2, 3, 130
+
+
+@app.command(no_args_is_help=True)
+def predict(
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT...", help="FASTA files or folders of them; ':' between chains of a complex.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder of the results; runs/<input's name> when not given.")] = None,
+    model: Annotated[str, typer.Option(metavar="NAME|FILE", help="Shipped model or checkpoint; see `structgen models`.")] = "",
+    msa: Annotated[Path | None, typer.Option(metavar="DIR|FILE", help="Alignments (a3m, Stockholm), found by their first rows.")] = None,
+    seqdb: Annotated[Path | None, typer.Option(metavar="FASTA[.gz]", help="Database to search with jackhmmer.")] = None,
+    seeds: Annotated[str, typer.Option(metavar="1,2,3", help="One trunk and one set of samples each.")] = "",
+    samples: Annotated[int | None, typer.Option(help="Structures per seed.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Diffusion steps.")] = None,
+    cycles: Annotated[int | None, typer.Option(help="Trunk cycles.")] = None,
+    cluster: Annotated[str, typer.Option(metavar="local|auto|ADDRESS", help="Run on Ray; in this process when not given.")] = "",
+    config: Annotated[Path | None, typer.Option(metavar="YAML", help="Settings from a file; options and --set win.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. sampling.noise_scale=1.")] = None,
+    store: Annotated[Path | None, typer.Option(help="Where artifacts are kept; $STRUCTGEN_STORE or the user's cache.")] = None,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads of one fold; 0: all cores.")] = 0,
+) -> None:
+    """Predict the structures of all records. The same command again goes on where the last one stopped."""
+    with _exit_status():
+        from structgen.alphafold3.model import DEFAULT_MODEL
+        from structgen.settings import merge, parse_assignments, read_yaml
+        from structgen.store import default_store
+        from workflows import session
+
+        sampling = {"samples": samples, "steps": steps, "cycles": cycles}
+        options: dict[str, Any] = {"sampling": {name: value for name, value in sampling.items() if value is not None}}
+        options |= {name: str(path.absolute()) for name, path in (("msa", msa), ("seqdb", seqdb)) if path is not None}
+        options |= {"seeds": _seeds(seeds)} if seeds else {}
+        choices = merge(merge(read_yaml(config) if config else {}, options), parse_assignments(set_ or []))
+        named = model or str(choices.pop("model", DEFAULT_MODEL))
+        request = session.Request(
+            inputs=tuple(inputs),
+            out=out or Path("runs") / _stem(inputs[0]),
+            store=store or default_store(),
+            model=str(Path(named).absolute()) if Path(named).is_file() else named,
+            choices=choices,
+            cluster=cluster,
+            threads=threads,
+        )
+        raise typer.Exit(session.predict(request, _console()))
+
+
+@app.command(no_args_is_help=True)
+def status(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, as given to --out.")]) -> None:
+    """Say how far a run is and what went wrong in it."""
+    with _exit_status():
+        from workflows import session
+
+        raise typer.Exit(session.status(run, _console()))
+
+
+@app.command()
+def models() -> None:
+    """List the models that ship with structgen."""
+    with _exit_status():
+        from structgen.alphafold3.model import DEFAULT_MODEL, list_models, load_model
+
+        for name in list_models():
+            mark = " (default)" if name == DEFAULT_MODEL else ""
+            _console().print(f"{name}{mark}\n  {load_model(name).card}", markup=False, highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """The command line. Exit status: 0 done, 2 wrong input or settings, 3 failed work, 130 stopped by the user."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's end is like Ctrl-C: what is done is kept on record
+    app()
+
+
+@contextmanager
+def _exit_status() -> Iterator[None]:
+    """Errors of structgen as text and exit status."""
+    try:
+        yield
+    except StructgenError as error:
+        typer.echo(f"structgen: {error}", err=True)
+        raise typer.Exit(INPUT_ERROR if isinstance(error, (InputError, ConfigError)) else RUN_ERROR) from error
+    except KeyboardInterrupt as stop:
+        typer.echo("structgen: stopped; the same command again goes on from here", err=True)
+        raise typer.Exit(STOPPED) from stop
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 10_000)
+
+
+def _stem(path: Path) -> str:
+    """The input's name without what says its format."""
+    name = path.resolve().name.removesuffix(".gz")
+    return Path(name).stem if Path(name).suffix in (".fasta", ".fa", ".faa") else name
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"--seeds {text}: expected numbers with commas between them, for example 1,2,3") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""A Ray cluster: started or joined, asked what it has, and its failures in words.
+
+Everything that the work itself needs is in `structgen`; here is only where it runs. All folders of a run must be on storage that every
+node sees, and structgen must be installed, in one version, on every node.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+import structgen
+from structgen.errors import ClusterError
+from structgen.manifest import error_text
+
+Resources = Mapping[str, float]  # as Ray counts them: {"CPU": 2, "GPU": 1, "msa": 1}
+
+PATIENCE = 120.0  # seconds that work waits for a resource that no live node has
+NODE_PATIENCE = 120.0  # seconds for a node to answer; a first worker that imports torch takes up to 20
+
+
+@contextmanager
+def connected(where: str) -> Iterator[None]:
+    """A cluster for the time of the block: `local` starts one on this machine, `auto` or an address joins a running one.
+
+    `authentication.declare` comes first, before Ray is imported.
+
+    A cluster that this process is connected to already is used and left as it is. Raises `ClusterError` when none can be had.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    if where.startswith("ray://"):
+        raise ClusterError(f"{where}: the work must run inside the cluster; submit it with `ray job submit`, or give host:port of the head")
+    address = {"local": "local", "auto": "auto"}.get(where, where)
+    extra: dict[str, Any] = {"include_dashboard": False, "num_cpus": len(os.sched_getaffinity(0))} if where == "local" else {}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **extra)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, RayError) as error:
+        raise ClusterError(f"cluster {where!r} cannot be reached: {first_line(error)}; --cluster local starts one here") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def nodes() -> list[dict[str, float]]:
+    """The resources of every live node."""
+    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+
+
+def places(demand: Resources, live: Sequence[Resources]) -> int:
+    """How many pieces of work with this demand the live nodes hold at once."""
+    wanted = {name: amount for name, amount in demand.items() if amount > 0}
+    return sum(min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in wanted.items()) for node in live)
+
+
+def lacking(demands: Mapping[str, Resources], live: Sequence[Resources]) -> list[str]:
+    """One sentence for each stage that no live node can serve: which resource is missing, and what the nodes have."""
+    return [_lack(stage, demand, live) for stage, demand in demands.items() if not places(demand, live)]
+
+
+def _lack(stage: str, demand: Resources, live: Sequence[Resources]) -> str:
+    needs = ", ".join(f"{amount:g} {name}" for name, amount in demand.items() if amount > 0)
+    best = {name: max((node.get(name, 0.0) for node in live), default=0.0) for name in demand}
+    short = [f"{name} (most on one node: {best[name]:g})" for name, amount in demand.items() if best[name] < amount]
+    missing = "missing " + ", ".join(short) if short else "no single node has all of these"
+    return f"{stage} needs {needs} on one node; {missing}, {len(live)} live node{'s' if len(live) != 1 else ''}"
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _report(folders: Sequence[str]) -> tuple[str, str, list[str]]:
+    """Host, version and the folders that cannot be written to there."""
+    import socket
+
+    blind = [folder for folder in folders if not (Path(folder).is_dir() and os.access(folder, os.W_OK))]
+    return socket.gethostname(), structgen.__version__, blind
+
+
+def check_nodes(folders: Sequence[Path]) -> None:
+    """Raise `ClusterError` when a node does not see one of the folders or has another version of structgen."""
+    ids = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    asked = [
+        _report.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote([str(f) for f in folders])
+        for node in ids
+    ]
+    try:
+        reports = ray.get(asked, timeout=NODE_PATIENCE)
+    except GetTimeoutError as error:
+        raise ClusterError(f"a node of the cluster did not answer within {NODE_PATIENCE:g} s") from error
+    except RayError as error:
+        raise ClusterError(f"a node of the cluster cannot run structgen: {failure(error)}") from error
+    for host, version, blind in reports:
+        if version != structgen.__version__:
+            raise ClusterError(f"node {host} has structgen {version}, this machine {structgen.__version__}: install one version everywhere")
+        if blind:
+            raise ClusterError(f"node {host} cannot write to {blind[0]}: put --out and --store on storage that every node sees")
+
+
+def failure(error: BaseException) -> str:
+    """What went wrong in a worker: the error that was raised there, or that the worker died."""
+    if isinstance(error, RayTaskError):
+        return error_text(error.cause) if isinstance(error.cause, Exception) else first_line(error)
+    if isinstance(error, RayError):
+        return f"the worker died ({type(error).__name__}): out of memory, killed, or its node was lost"
+    return error_text(error)
+
+
+def first_line(error: BaseException) -> str:
+    """The beginning of Ray's long texts."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,165 @@
+"""One `predict` command: what is asked, what is there already, the work, and the account of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+import structgen
+from structgen.alphafold3.config import Sampling
+from structgen.alphafold3.model import Model, load_model
+from structgen.errors import ConfigError, InputError
+from structgen.features.job import Job, read_jobs
+from structgen.manifest import RunManifest, is_running, job_errors, job_status, run_lock, stage_entries
+from structgen.search.given import find_alignments, require_use
+from structgen.settings import Settings, differences, resolve
+from structgen.stages import Featurise, Fold, Run, Search, Write, first_row
+from structgen.store import Store
+from workflows import authentication
+from workflows.predict import Line, load_fold, predict_here, predict_on_cluster
+from workflows.progress import Display, display, followed
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asked for."""
+
+    inputs: tuple[Path, ...]
+    out: Path
+    store: Path
+    model: str
+    choices: Mapping[str, Any]
+    cluster: str = ""  # empty: in process
+    threads: int = 0  # of one fold; 0: as many as the machine has cores
+
+
+def predict(request: Request, console: Console) -> int:
+    """Do what is asked, or what is left of it. Returns the exit status: 0 all done, 2 some input was wrong, 3 some work failed."""
+    checked = resolve(request.choices, model=request.model, sampling=Sampling())  # before anything is read or loaded
+    jobs, rejected = read_jobs(request.inputs)
+    if not jobs:
+        _print_errors(console, [str(error) for error in rejected])
+        return 2
+    model = load_model(request.model, precision=checked.precision)
+    settings = resolve(request.choices, model=request.model, sampling=model.config.sampling)
+    run = Run(
+        folder=request.out.resolve(),
+        store=Store(request.store.resolve()),
+        settings=settings,
+        model_name=model.name,
+        weights=model.digest,
+        evidence=_check_evidence(settings, jobs),
+        threads=request.threads or torch.get_num_threads(),
+    )
+    with run_lock(run.folder):
+        manifest = _planned(run, jobs, rejected, console)
+        run.store.sweep()
+        with followed(manifest, display(console, manifest, len(settings.seeds))) as shown:
+            _work(request.cluster, run, model, jobs, shown)
+        return report(manifest, console)
+
+
+def _check_evidence(settings: Settings, jobs: Sequence[Job]) -> str:
+    """Raise `InputError` for evidence that cannot be used; returns the digest of the database, if there is one."""
+    if settings.msa:
+        require_use(find_alignments(Path(settings.msa)), [chain.sequence for job in jobs for chain in job.chains])
+    if not settings.seqdb:
+        return ""
+    try:
+        with open(settings.seqdb, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", where=settings.seqdb, expected="a FASTA database") from error
+
+
+def _planned(run: Run, jobs: Sequence[Job], rejected: Sequence[InputError], console: Console) -> RunManifest:
+    """The manifest with this run's plan, saved; says what an earlier run in the folder means for this one."""
+    manifest = RunManifest.load(run.folder)
+    settings = run.settings.to_json() | {"weights": run.weights, "evidence": run.evidence}
+    changed = differences(manifest.document.get("settings", settings), settings)
+    done = sum(job_status(manifest.jobs.get(job.slug, {"stages": {}})) == "done" for job in jobs)
+    if changed:
+        console.print("Settings differ from the last run in this folder; what depends on them is computed again:", highlight=False)
+        for line in changed:
+            console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+    elif manifest.jobs:
+        console.print(f"Resuming {run.folder}: {done} of {len(jobs)} jobs are done", markup=False, highlight=False, soft_wrap=True)
+    manifest.plan(
+        {job.slug: {"name": job.name, "source": job.source, "tokens": job.tokens} for job in jobs},
+        seeds=run.settings.seeds,
+        software=structgen.__version__,
+        model=run.model_name,
+        settings=settings,
+        store=str(run.store.root),
+        rejected=[{"where": error.where, "error": str(error)} for error in rejected],
+    )
+    manifest.save()
+    return manifest
+
+
+def _work(where: str, run: Run, model: Model, jobs: Sequence[Job], shown: Display) -> None:
+    rows = [first_row(job) for job in jobs]
+    line = Line(run, Search, Featurise, load_fold, Write)
+    if not where:
+        here = replace(line, fold=lambda run: Fold(run, model))
+        for _ in predict_here(here, rows):
+            continue
+        return
+    authentication.declare(where)
+    from workflows import cluster
+
+    with cluster.connected(where):
+        cluster.check_nodes([run.folder, run.store.root])
+        patience = 0.0 if where == "local" else cluster.PATIENCE
+        with closing(predict_on_cluster(line, rows, say=shown.say, patience=patience)) as ended:
+            for _ in ended:
+                continue
+
+
+def report(manifest: RunManifest, console: Console) -> int:
+    """Say how a run ended, every error once; returns the exit status."""
+    counts = Counter(job_status(job) for job in manifest.jobs.values())
+    rejected = manifest.document["rejected"]
+    failures = [(job, *failure) for job in manifest.jobs.values() for failure in job_errors(job)]
+    parts = [f"{counts['done']} of {len(manifest.jobs) + len(rejected)} done"]
+    parts += [f"{len(rejected)} refused"] if rejected else []
+    parts += [f"{counts['failed']} failed"] if counts["failed"] else []
+    parts += [f"{counts['running'] + counts['waiting']} to do"] if counts["running"] + counts["waiting"] else []
+    console.print(f"{', '.join(parts)}: {manifest.run}", markup=False, highlight=False, soft_wrap=True)
+    texts = [entry["error"] for entry in rejected]
+    texts += [text if text.startswith(job["source"]) else f"{job['source']}: {stage}: {text}" for job, stage, _, text in failures]
+    _print_errors(console, texts)
+    if any(kind == "run" for _, _, kind, _ in failures):
+        return 3
+    return 2 if texts else 0
+
+
+def _print_errors(console: Console, texts: Sequence[str]) -> None:
+    if texts:
+        console.print(f"{len(texts)} error{'s' if len(texts) > 1 else ''}:", highlight=False)
+    for text in texts:
+        console.print(f"  {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def status(folder: Path, console: Console) -> int:
+    """Say how far the run in a folder is; returns the exit status that it has earned so far."""
+    if not (folder / "run.json").is_file():
+        raise ConfigError(f"{folder} holds no run: there is no run.json in it")
+    manifest = RunManifest.load(folder)
+    seeds = len(manifest.document["settings"]["seeds"])
+    for slug, job in manifest.jobs.items():
+        folds = stage_entries(job, "fold")
+        done = sum(entry["status"] == "done" for entry in folds)
+        now = [f"step {entry['step']}/{entry['steps']}" for entry in folds if entry["status"] == "running" and "step" in entry]
+        text = f"{job_status(job):<8} {slug}  {job['tokens']} tokens, {done} of {seeds} seeds folded {' '.join(now)}"
+        console.print(text.rstrip(), markup=False, highlight=False, soft_wrap=True)
+    console.print("running" if is_running(folder) else "not running", highlight=False)
+    return report(manifest, console)
