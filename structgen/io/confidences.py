@@ -50,15 +50,29 @@ def confidences(tokens: Tokens, prediction: Prediction) -> str:
     """
     structure = tokens.structure
     ids = np.array(structure.chain_ids)
-    values = {
-        "atom_chain_ids": ids[structure.atom_chain].tolist(),
-        "atom_plddts": _rounded(prediction.atom_plddt, 2),
-        "contact_probs": _rounded(prediction.contact_probs, 2),
-        "pae": _rounded(prediction.pae, 1),
-        "token_chain_ids": ids[tokens.chain].tolist(),
-        "token_res_ids": structure.residue_numbers[tokens.residue].tolist(),
+    texts = {
+        "atom_chain_ids": _compact(ids[structure.atom_chain].tolist()),
+        "atom_plddts": _compact(_rounded(prediction.atom_plddt, 2)),
+        "contact_probs": _matrix_text(prediction.contact_probs, 2),
+        "pae": _matrix_text(prediction.pae, 1),
+        "token_chain_ids": _compact(ids[tokens.chain].tolist()),
+        "token_res_ids": _compact(structure.residue_numbers[tokens.residue].tolist()),
     }
-    return json.dumps(values, separators=(",", ":"), sort_keys=True, allow_nan=False) + "\n"
+    return "{" + ",".join(f'"{name}":{text}' for name, text in texts.items()) + "}\n"
+
+
+def _compact(values: list[Any]) -> str:
+    return json.dumps(values, separators=(",", ":"), allow_nan=False)
+
+
+def _matrix_text(values: np.ndarray, decimals: int) -> str:
+    """The JSON of a rounded matrix. Probabilities and errors have few distinct values: each is put into text once, not a million times."""
+    finite, unit = np.isfinite(values), 10**decimals
+    steps = np.rint(np.where(finite, values, 0).astype(np.float64) * unit).astype(np.int64)
+    lowest, highest = (int(steps.min()), int(steps.max())) if steps.size else (0, 0)
+    texts = np.array([*(repr(step / unit) for step in range(lowest, highest + 1)), "null"], object)
+    rows = texts[np.where(finite, steps - lowest, -1)].tolist()
+    return "[" + ",".join(f"[{','.join(row)}]" for row in rows) + "]"
 
 
 def extras(structure: Structure, prediction: Prediction, provenance: Provenance) -> str:
@@ -94,7 +108,7 @@ def _interfaces(structure: Structure, prediction: Prediction) -> Iterator[dict[s
 def pair_arrays(tokens: Tokens, prediction: Prediction) -> bytes:
     """The npz file of `pae`, `pde` (angstrom) and `contact_probs` as float16 [N, N], with `token_chain_ids` and `token_res_ids` [N]."""
     structure, file = tokens.structure, BytesIO()
-    np.savez_compressed(
+    np.savez(  # float16 hardly shrinks, and what a compressor writes differs from one version to the next
         file,
         pae=prediction.pae.astype(np.float16),
         pde=prediction.pde.astype(np.float16),

@@ -8,5 +8,7 @@ def printable(text: str) -> str:
 
     (A semicolon at the start of a line would end a text field of CIF.)
     """
+    if text.isascii() and text.isprintable():
+        return text
     escaped = (c if c == "\n" or (c.isascii() and c.isprintable()) else c.encode("unicode_escape").decode() for c in text)
     return "".join(escaped).replace("\n;", "\n ;")

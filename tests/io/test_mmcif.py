@@ -35,10 +35,10 @@ def tokens(request: pytest.FixtureRequest) -> Tokens:
     return made_tokens(*JOBS[request.param])
 
 
-@pytest.fixture(params=["cif", "pdb"])
-def written(request: pytest.FixtureRequest, tokens: Tokens, tmp_path: Path) -> Path:
+@pytest.fixture(params=["cif", "pdb"], scope="module")
+def written(request: pytest.FixtureRequest, tokens: Tokens, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The prediction in one of the two formats."""
-    path = tmp_path / f"model.{request.param}"
+    path = tmp_path_factory.mktemp("written") / f"model.{request.param}"
     write = {"cif": write_mmcif, "pdb": write_pdb}[request.param]
     path.write_text(write(tokens.structure, made_prediction(tokens), made_provenance(*tokens.structure.chain_ids)))
     return path
