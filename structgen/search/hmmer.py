@@ -56,7 +56,8 @@ def load_database(path: Path) -> Database:
 @lru_cache(maxsize=1)
 def _load(path: Path, size: int, modified: int) -> Database:
     """Size and time of change are part of the key, so that an edited file is read again."""
-    read_head(path, 2)  # says plainly what is wrong with a file that is not gzip, or packed in another way
+    if not read_head(path, 64).strip():  # which also says plainly what is wrong with a file that is packed, or not, against its name
+        raise InputError("database is empty", where=str(path), expected="at least one sequence")
     try:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -66,8 +67,6 @@ def _load(path: Path, size: int, modified: int) -> Database:
     except (OSError, ValueError, EOFError, SystemError) as error:  # the last where the file fails below the reader
         remedy = "check that it is protein FASTA, gzip only where its name ends in .gz"
         raise InputError(f"database cannot be read: {error}", where=str(path), expected="protein FASTA", remedy=remedy) from error
-    if not len(sequences):
-        raise InputError("database is empty", where=str(path), expected="at least one sequence")
     return Database(path, digest, cast(DigitalSequenceBlock, sequences))
 
 

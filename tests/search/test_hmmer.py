@@ -100,7 +100,8 @@ def test_database_is_loaded_once_and_again_when_it_changes(tmp_path: Path) -> No
 
 
 WRONG = [
-    ("db.fa", b"", "database cannot be read: Sequence file is empty; expected protein FASTA"),
+    ("db.fa", b"", "database is empty; expected at least one sequence"),
+    ("db.fa.gz", gzip.compress(b"\n"), "database is empty"),
     ("db.fa", b"no fasta", "expected protein FASTA"),
     ("db.fa", b">a\nMK9T\n", "expected protein FASTA"),
     ("db.fa", gzip.compress(b">a\nMK\n"), "file is packed; found the first bytes of gzip"),
