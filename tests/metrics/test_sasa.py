@@ -64,9 +64,9 @@ def test_five_hundred_residues_take_less_than_a_second(protease: Real) -> None:
     positions = np.concatenate((protease.positions, protease.positions + np.array([50.0, 0, 0])))
     radii, seconds = np.full(len(positions), 1.8), []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         sasa.accessible_area(positions, radii)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     assert min(seconds) < 1
 
 
