@@ -197,9 +197,13 @@ def job_errors(job: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 @contextmanager
 def run_lock(run: Path) -> Iterator[None]:
-    """Hold a run's folder. Raises `ConfigError` when another process drives a run there."""
-    run.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with open(run / ".lock", "ab") as file:
+    """Hold a run's folder. Raises `ConfigError` when it cannot be made, or another process drives a run there."""
+    try:
+        run.mkdir(mode=0o755, parents=True, exist_ok=True)
+        lock = open(run / ".lock", "ab")
+    except OSError as error:
+        raise ConfigError(f"{run} cannot be written to ({error.strerror}); choose another folder with --out") from error
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -230,7 +234,7 @@ def _resumed(job: Mapping[str, Any], seeds: set[str]) -> dict[str, Any]:
     stages = {stage: entry for stage, entry in job.get("stages", {}).items() if stage != "fold"}
     folds = {seed: entry for seed, entry in job.get("stages", {}).get("fold", {}).items() if seed in seeds}
     kept = {stage: _waiting(entry) for stage, entry in stages.items()} | {"fold": {seed: _waiting(e) for seed, e in folds.items()}}
-    return {stage: kept[stage] for stage in STAGES if stage in kept}
+    return {stage: kept[stage] for stage in STAGES if kept.get(stage)}
 
 
 def _waiting(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,84 @@
+"""What the tests of the workflows share: one tiny checkpoint, the command line, and one Ray cluster for the whole session."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from structgen.alphafold3.config import tiny
+from structgen.alphafold3.model import AlphaFold3, save_model
+from workflows.cli import app
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command printed and its exit status."""
+
+    status: int
+    text: str
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network with every part present and every weight non-zero, so that each input reaches the output."""
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    generator = torch.Generator().manual_seed(0)
+    network = AlphaFold3(tiny())
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 0.02 * torch.randn(parameter.shape, generator=generator)
+    save_model(network, path, card="Random weights.")
+    return path
+
+
+@pytest.fixture
+def command(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs `structgen` in this process, in an empty folder with a store of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STRUCTGEN_STORE", str(tmp_path / "store"))
+
+    def run(*arguments: str | Path) -> Outcome:
+        model = ["--model", str(checkpoint)] if arguments[0] == "predict" and "--model" not in arguments else []
+        result = CliRunner().invoke(app, [*map(str, arguments), *model])
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Outcome(result.exit_code, result.output)
+
+    return run
+
+
+def start_command(checkpoint: Path, folder: Path, *arguments: str | Path) -> subprocess.Popen[bytes]:
+    """`structgen predict` in a process of its own, to be killed."""
+    environment = os.environ | {"STRUCTGEN_STORE": str(folder / "store"), "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-m", "workflows.cli", "predict", *map(str, arguments), "--model", str(checkpoint)]
+    with open(folder / "output.txt", "ab") as output:
+        return subprocess.Popen(words, cwd=folder, env=environment, stdout=output, stderr=output)
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """One cluster on this machine for all tests that need one; `shutdown` ends the processes that `init` started, and no others."""
+    import ray
+
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def results(run: Path) -> dict[str, bytes]:
+    """Every file of every job's folder but its manifest (which holds the time of writing)."""
+    files = [path for path in run.glob("*/**/*") if path.is_file() and not path.name.endswith("_manifest.json")]
+    return {str(path.relative_to(run)): path.read_bytes() for path in files if ".journal" not in path.parts}
