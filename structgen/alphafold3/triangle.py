@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from structgen.alphafold3.config import Pair
-from structgen.alphafold3.transition import Parts, Transition, accumulate, blocks, collect
+from structgen.alphafold3.transition import Parts, Transition, accumulate, blocks, collect, gated
 from structgen.nn.attention import MASKED, attention
 from structgen.nn.linear import Linear
 from structgen.nn.norms import LayerNorm
@@ -93,7 +93,7 @@ class TriangleMultiplication(TriangleUpdate):
         o = self._products(z, token_mask)
         for rows in blocks(z.shape[1], z.shape[0] * z.shape[2]):
             gate = torch.sigmoid(self.gate_out(self.norm(z[:, rows])))
-            yield rows, gate * self.out(self.norm_out(o[:, :, rows].permute(0, 2, 3, 1)))
+            yield rows, gated(self.out(self.norm_out(o[:, :, rows].permute(0, 2, 3, 1))), gate)
 
     def _products(self, z: Tensor, token_mask: Tensor | None) -> Tensor:
         step = self.hidden if torch.is_grad_enabled() else PLANES
@@ -104,7 +104,7 @@ class TriangleMultiplication(TriangleUpdate):
         """Line 1 for a group of channels: a and b, [b, c, n, n]."""
         project, gate = (layer.weight.unflatten(0, (2, -1))[:, group].flatten(0, 1) for layer in (self.projections, self.gates))
         parts = (
-            (rows, planes(project, x) * torch.sigmoid(planes(gate, x)))
+            (rows, gated(planes(project, x), torch.sigmoid(planes(gate, x))))
             for rows in blocks(z.shape[1], z.shape[0] * z.shape[2])
             for x in (self.norm(z[:, rows]),)
         )
@@ -154,7 +154,7 @@ class TriangleAttention(TriangleUpdate):
             x = self.norm(z[:, rows])
             q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(3, 0, 1, 4, 2, 5)
             o = attention(q, k, v, bias).transpose(-2, -3).flatten(-2)
-            yield rows, self.out(o * torch.sigmoid(self.gate(x)))
+            yield rows, self.out(gated(o, torch.sigmoid(self.gate(x))))
 
 
 class TriangleAttentionStarting(TriangleAttention):
