@@ -39,7 +39,7 @@ class Churn(Solver[ChurnPlan, Any]):
     def plan(self, path: Path, t: Time, s: Time) -> ChurnPlan:
         alpha_s, sigma_s = path.alpha_sigma(s)
         level = path.time_at(path.half_log_snr(t) - torch.log1p(torch.full_like(t, self.gamma)))
-        raised = (sigma_s / alpha_s > self.above) & (level > t)
+        raised = (sigma_s / alpha_s > self.above) & (level > t) & (self.gamma > 0)
         t_hat = torch.where(raised, level, t)
         (alpha, sigma), (alpha_hat, sigma_hat) = path.alpha_sigma(t), path.alpha_sigma(t_hat)
         state = torch.where(raised, alpha_hat / alpha, 1.0)
