@@ -97,4 +97,3 @@ def test_stopped_run_says_how_to_go_on(command: Command, checkpoint: Path, tmp_p
     assert said.status == 0 and "not running" in said.text and "to do" in said.text
     document = json.loads((tmp_path / "run" / "run.json").read_text())
     assert len(document["jobs"]) == JOBS
-    assert command("predict", *options, "--out", "run").status == 0
