@@ -15,12 +15,13 @@ from torch.nn import functional as F
 
 from structgen.alphafold3.config import Atoms, Inputs
 from structgen.alphafold3.transformer import DiffusionTransformer, Neighbourhood, pair_biases
+from structgen.alphafold3.transition import blocks, collect
 from structgen.features.batch import Batch
 from structgen.nn.linear import Linear
 from structgen.nn.norms import LayerNorm
 from structgen.typing import Bool, Float, Int, Tensor, typed
 
-WINDOWS = 8  # windows whose atom pairs are held at once when no gradient is kept
+PAIRS = 512  # weight of a window against a row vector of the trunk: its atom pairs are many but narrow
 
 
 @dataclass(frozen=True)
@@ -222,10 +223,8 @@ class AtomAttentionEncoder(nn.Module):
         query, key = self.pairs.sides(batch, layout, c)
         weight = torch.cat([reader.pair_weight() for reader in readers])
         windows, pair = layout.neighbours.shape[1], None if trunk is None else trunk.pair
-        step = windows if torch.is_grad_enabled() else WINDOWS
-        chunks = [slice(start, start + step) for start in range(0, windows, step)]
-        biases = [pair_biases(weight, self.pairs(query[x], key[x], pair), layout.neighbour_mask[:, x]) for x in chunks]
-        return AtomCondition(q, c, torch.cat(biases, dim=1).split([reader.biases for reader in readers], dim=2))
+        made = ((x, pair_biases(weight, self.pairs(query[x], key[x], pair), layout.neighbour_mask[:, x])) for x in blocks(windows, PAIRS))
+        return AtomCondition(q, c, collect(made, windows).split([reader.biases for reader in readers], dim=2))
 
     def forward(
         self, layout: AtomLayout, cond: AtomCondition, positions: Float[Tensor, "b s l c_atom"] | None = None

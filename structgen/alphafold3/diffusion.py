@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import nn
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 from structgen.alphafold3.atoms import AtomAttentionDecoder, AtomAttentionEncoder, AtomCondition, AtomLayout, TrunkFeatures, TrunkToAtoms
 from structgen.alphafold3.config import Config
 from structgen.alphafold3.inputs import RelativePositionEncoding, relative_classes, relative_features
-from structgen.alphafold3.transformer import DiffusionTransformer, Everyone, pair_biases
+from structgen.alphafold3.transformer import DiffusionTransformer, Everyone, UnmadeBiases, normalised, pair_biases
 from structgen.alphafold3.transition import Parts, Transition, blocks, collect
 from structgen.alphafold3.trunk import TrunkOutput
 from structgen.features.batch import Batch
@@ -35,7 +36,7 @@ class StructureCondition:
     layout: AtomLayout
     atoms: AtomCondition  # of encoder and decoder
     single: Float[Tensor, "b 1 n c_s"]
-    bias: Float[Tensor, "b blocks_heads n n"]  # of every token block; the largest object, held in the network's own precision
+    bias: Float[Tensor, "b blocks_heads n n"] | UnmadeBiases  # of every token block; the largest object, in the network's own precision
 
 
 @typed
@@ -95,7 +96,7 @@ class DiffusionConditioning(nn.Module):
         """Line 1 for some rows of z."""
         z = self.pair(self.pair_norm(torch.cat([z.to(relative.dtype), relative], dim=-1)))
         for transition in self.pair_transitions:
-            z = z + transition(z)
+            z = cast(Transition, transition).add_to(z)
         return z
 
     def tokens(self, trunk: TrunkOutput) -> Float[Tensor, "b 1 n c_s"]:
@@ -108,7 +109,7 @@ class DiffusionConditioning(nn.Module):
         noise = self.noise_norm(self.fourier(times).to(single.dtype))
         s = single + self.noise(noise)[:, :, None]
         for transition in self.single_transitions:
-            s = s + transition(s)
+            s = cast(Transition, transition).add_to(s)
         return s
 
 
@@ -142,11 +143,14 @@ class DiffusionModule(nn.Module):
 
     def condition(self, batch: Batch, trunk: TrunkOutput) -> StructureCondition:
         """Everything that depends on neither noise level nor sample. The conditioned pairs are dropped once the biases are made of them."""
-        layout = AtomLayout.of(batch, self.encoder.config)
-        bias, pair = self._pairs(batch, trunk)
-        features = TrunkFeatures(self.to_atoms.tokens(trunk.s.to(pair.dtype)), pair)
-        atoms = self.encoder.condition(batch, layout, (self.encoder.transformer, self.decoder.transformer), features)
-        return StructureCondition(layout, atoms, self.conditioning.tokens(trunk), bias)
+        weight = self.transformer.pair_weight()
+        pair, bias = self._pairs(batch, trunk, lambda z: pair_biases(weight, z, batch.token_mask), dim=2)
+        return self._assembled(batch, trunk, pair, bias)
+
+    def condition_once(self, batch: Batch, trunk: TrunkOutput) -> StructureCondition:
+        """The same for a single call (one denoising, a one-step sampler): pairs are held in place of the biases of all blocks."""
+        pair, z = self._pairs(batch, trunk, normalised, dim=1)
+        return self._assembled(batch, trunk, pair, UnmadeBiases(self.transformer.pair_weight(), z, batch.token_mask))
 
     def forward(
         self, r: Float[Tensor, "samples atoms 3"], times: Float[Tensor, "samples 1"], cond: StructureCondition
@@ -161,19 +165,26 @@ class DiffusionModule(nn.Module):
         update = self.decoder(self.norm(a), q, layout, cond.atoms)                                         # lines 6-7
         return (update * layout.mask[:, None, :, None])[:, :, : layout.atoms].flatten(0, 1)
 
-    def _pairs(self, batch: Batch, trunk: TrunkOutput) -> tuple[Tensor, Tensor]:
-        """Of the conditioned pairs, a block of rows at a time: the biases of all token blocks, and the projection that atoms read."""
-        weight, projected = self.transformer.pair_weight(), []
+    def _assembled(self, batch: Batch, trunk: TrunkOutput, pair: Tensor, bias: Tensor | UnmadeBiases) -> StructureCondition:
+        layout = AtomLayout.of(batch, self.encoder.config)
+        features = TrunkFeatures(self.to_atoms.tokens(trunk.s.to(pair.dtype)), pair)
+        atoms = self.encoder.condition(batch, layout, (self.encoder.transformer, self.decoder.transformer), features)
+        return StructureCondition(layout, atoms, self.conditioning.tokens(trunk), bias)
+
+    def _pairs(self, batch: Batch, trunk: TrunkOutput, made: Callable[[Tensor], Tensor], dim: int) -> tuple[Tensor, Tensor]:
+        """Of the conditioned pairs, a block of rows at a time: what atoms read, and what `made` makes of them (its rows along `dim`)."""
         classes, table = relative_classes(batch, self.conditioning.inputs), self.conditioning.relative_table()
         b, n = batch.token_mask.shape
+        projected = []
 
-        def biases() -> Parts:
+        def parts() -> Parts:
             for rows in blocks(n, b * n):
                 z = self.conditioning.pairs(trunk.z[:, rows], F.embedding(classes[:, rows], table))
                 projected.append(self.to_atoms.pairs(z))
-                yield rows, pair_biases(weight, z, batch.token_mask)
+                yield rows, made(z)
 
-        return collect(biases(), n, dim=2), torch.cat(projected, dim=1)
+        whole = collect(parts(), n, dim)
+        return torch.cat(projected, dim=1), whole
 
 
 def _noise_levels(times: Tensor, examples: int) -> Tensor:

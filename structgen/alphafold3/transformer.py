@@ -7,6 +7,8 @@ there: a conditioning `s` at one noise level, and the pair biases, which are mad
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -109,6 +111,19 @@ class ConditionedTransition(nn.Module):
         return torch.sigmoid(self.s_gate(s)) * self.out(F.silu(swish) * linear)
 
 
+@dataclass(frozen=True)
+class UnmadeBiases:
+    """Pair biases that are made when their block runs and then dropped: less memory, more time if there is a second call."""
+
+    weight: Float[Tensor, "blocks_heads c_z"]
+    z: Float[Tensor, "b *groups i j c_z"]  # normalised
+    seen: Bool[Tensor, "b *groups j"]
+
+    def make(self, heads: int) -> Iterator[Float[Tensor, "b *groups h i j"]]:
+        """The biases of one block after the other."""
+        return (_biases(weight, self.z, self.seen) for weight in self.weight.split(heads))
+
+
 class DiffusionTransformer(nn.Module):
     """SI Algorithm 23. Blocks of attention and transition, each with its residual, sharing one conditioning `s` and one pair `z`.
 
@@ -150,12 +165,12 @@ class DiffusionTransformer(nn.Module):
         self,
         a: Float[Tensor, "b s n c"],
         s: Float[Tensor, "#b #s n c_s"],
-        bias: Float[Tensor, "b *groups blocks_heads i j"],
+        bias: Float[Tensor, "b *groups blocks_heads i j"] | UnmadeBiases,
         around: Neighbourhood,
     ) -> Float[Tensor, "b s n c"]:
-        biases = bias[:, None].split(self.heads, dim=-3)
+        biases = bias.make(self.heads) if isinstance(bias, UnmadeBiases) else bias.split(self.heads, dim=-3)
         for attend, transition, pair_bias in zip(self.attentions, self.transitions, biases, strict=True):
-            a = a + attend(a, s, pair_bias, around)
+            a = a + attend(a, s, pair_bias[:, None], around)
             a = a + transition(a, s)
         return a
 
@@ -164,7 +179,16 @@ def pair_biases(
     weight: Float[Tensor, "blocks_heads c_z"], z: Float[Tensor, "*groups i j c_z"], seen: Bool[Tensor, "*groups j"]
 ) -> Float[Tensor, "*groups blocks_heads i j"]:
     """Line 2 of SI Algorithm 24 for every head of every block at once; `seen` says which keys exist."""
+    return _biases(weight, normalised(z), seen)
+
+
+def normalised(z: Float[Tensor, "*any c_z"]) -> Float[Tensor, "*any c_z"]:
+    """LN_0(z): what the pair layer norms of all blocks have in common."""
+    return F.layer_norm(z, z.shape[-1:], eps=LayerNorm.eps)
+
+
+def _biases(weight: Tensor, z: Tensor, seen: Tensor) -> Tensor:
     i, j, c = z.shape[-3:]
-    flat = F.layer_norm(z, (c,), eps=LayerNorm.eps).reshape(-1, i * j, c)
+    flat = z.reshape(-1, i * j, c)
     beta = torch.where(seen, 0.0, MASKED).to(z.dtype)[..., None, :].expand(z.shape[:-1]).reshape(-1, 1, i * j)
     return torch.baddbmm(beta, weight.expand(len(flat), -1, -1), flat.mT).view(*z.shape[:-3], -1, i, j)

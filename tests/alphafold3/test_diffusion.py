@@ -99,9 +99,19 @@ def test_rows_of_pairs_are_worked_on_in_blocks(rng, monkeypatch):
     whole = network.condition(batch, given)
     with torch.no_grad():
         blocked = network.condition(batch, given)
+    assert isinstance(blocked.bias, torch.Tensor) and isinstance(whole.bias, torch.Tensor)
     assert_close(blocked.bias, whole.bias, FLOAT64_ORACLE)
     for blocked_bias, whole_bias in zip(blocked.atoms.biases, whole.atoms.biases, strict=True):
         assert_close(blocked_bias, whole_bias, FLOAT64_ORACLE)
+
+
+def test_a_condition_for_one_call_is_the_same_condition(rng):
+    """Biases made when their block runs give the update of biases that are kept."""
+    batch, network = together(job(0), job(1, TOKENS[:7])), module(tiny())
+    given, r, times = trunk(rng, batch, tiny()), positions(rng, batch, 2), torch.full((4, 1), 0.2, dtype=torch.float64)
+    with torch.no_grad():
+        kept = network(r, times, network.condition(batch, given))
+        assert_close(network(r, times, network.condition_once(batch, given)), kept, FLOAT64_ORACLE)
 
 
 @pytest.mark.parametrize(("tokens", "atoms"), [(1, 0), (0, 1), (3, 7), (5, 100)])
@@ -148,7 +158,8 @@ def test_the_condition_knows_no_noise_level(rng):
         first = network(r, torch.full((2, 1), 0.3), cond)
         network(r * 2, torch.full((2, 1), -0.3), cond)
         assert torch.equal(network(r, torch.full((2, 1), 0.3), cond), first)
-    assert torch.equal(cond.bias, again.bias) and all(map(torch.equal, cond.atoms.biases, again.atoms.biases))
+    assert isinstance(cond.bias, torch.Tensor) and isinstance(again.bias, torch.Tensor) and torch.equal(cond.bias, again.bias)
+    assert all(map(torch.equal, cond.atoms.biases, again.atoms.biases))
 
 
 def test_every_parameter_learns(rng):
@@ -185,7 +196,7 @@ def test_bfloat16_keeps_positions(rng):
         low = TrunkOutput(given.s_inputs.bfloat16(), given.s.bfloat16(), given.z.bfloat16())
         cond = network.condition(batch, low)
         actual = network(r.float(), times, cond)
-    assert actual.dtype == torch.float32 and cond.bias.dtype == torch.bfloat16
+    assert actual.dtype == torch.float32 and isinstance(cond.bias, torch.Tensor) and cond.bias.dtype == torch.bfloat16
     assert_close(actual, expected, 5 * BFLOAT16)  # a stack of six attentions and as many transitions on random weights
     assert torch.equal(network.conditioning.fourier.w.double(), w.float().double())
 
