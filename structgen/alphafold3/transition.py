@@ -25,9 +25,13 @@ def blocks(size: int, width: int) -> Iterator[slice]:
 
 
 def collect(parts: Parts, size: int, dim: int = 1) -> Tensor:
-    """The parts as one tensor with `size` rows along `dim`; without gradients each is written in its place and dropped."""
+    """The parts as one tensor with `size` rows along `dim`; without gradients each is written in its place and dropped.
+
+    With gradients there is one part, the whole (`blocks`).
+    """
     if torch.is_grad_enabled():
-        return torch.cat([part for _, part in parts], dim=dim)
+        ((_, whole),) = parts
+        return whole
     first = next(parts)
     whole = first[1].new_empty(*first[1].shape[:dim], size, *first[1].shape[dim + 1 :])
     for rows, part in chain((first,), parts):
@@ -41,7 +45,7 @@ def accumulate(x: Tensor, updates: Parts) -> Tensor:
     The update of a block may therefore depend on no other block of x once the first update has been asked for.
     """
     if torch.is_grad_enabled():
-        return x + torch.cat([update for _, update in updates], dim=1)
+        return x + collect(updates, x.shape[1])
     for rows, update in updates:
         x[:, rows] += update
     return x
