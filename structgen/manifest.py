@@ -13,7 +13,7 @@ import os
 import socket
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -110,11 +110,12 @@ class RunManifest:
         """Slug to the account of one job."""
         return self.document["jobs"]
 
-    def plan(self, jobs: Mapping[str, Mapping[str, Any]], *, seeds: Sequence[int], **facts: Any) -> None:
-        """Set what this run is to do; what earlier runs in this folder did for the same jobs and seeds stays on record."""
+    def plan(self, jobs: Mapping[str, Mapping[str, Any]], *, seeds: Sequence[int], finished: Collection[str] = (), **facts: Any) -> None:
+        """Set what this run is to do. Of the same jobs and seeds the attempts of earlier runs stay on record; `finished` ones stay done."""
         before, wanted = self.jobs, {str(seed) for seed in seeds}
         self.document.update(facts)
-        self.document["jobs"] = {slug: {**about, "stages": _resumed(before.get(slug, {}), wanted)} for slug, about in jobs.items()}
+        stages = {slug: before[slug]["stages"] if slug in finished else _resumed(before.get(slug, {}), wanted) for slug in jobs}
+        self.document["jobs"] = {slug: {**about, "stages": stages[slug]} for slug, about in jobs.items()}
 
     def apply(self, event: Event) -> None:
         """Take one event into the account. Attempts are counted for a key: another key (changed settings) starts at none."""

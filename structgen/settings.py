@@ -21,6 +21,7 @@ import yaml
 from structgen.alphafold3.config import Sampling
 from structgen.configuration import from_mapping
 from structgen.errors import ConfigError
+from structgen.features.job import Limits
 from structgen.features.msa import RowLimits
 from structgen.search.hmmer import JackhmmerSettings
 
@@ -39,6 +40,7 @@ class Settings:
     seqdb: str = ""  # FASTA database that is searched for the chains without an alignment
     search: JackhmmerSettings = field(default_factory=JackhmmerSettings)
     alignment: RowLimits = field(default_factory=RowLimits)
+    limits: Limits = field(default_factory=Limits)
 
     def to_json(self) -> dict[str, Any]:
         """Plain nested values, for the manifest and for provenance."""

@@ -16,6 +16,7 @@ from structgen import predict
 from structgen.alphafold3.config import Sampling, tiny
 from structgen.alphafold3.model import AlphaFold3, Model
 from structgen.artifacts import batch_from_bytes, predictions_from_bytes
+from structgen.attempt import on_record
 from structgen.errors import CheckpointError
 from structgen.features.atoms import build_atoms
 from structgen.features.featurise import featurise
@@ -24,8 +25,9 @@ from structgen.features.msa import RowLimits, query_only
 from structgen.features.tokens import tokenise
 from structgen.io.a3m import write_a3m
 from structgen.manifest import RunManifest
+from structgen.run import Row, Run, fan_out, first_row, gather
 from structgen.settings import Settings
-from structgen.stages import Featurise, Fold, Row, Run, Search, Write, fan_out, first_row, gather, on_record, read_msa
+from structgen.stages import Featurise, Fold, Search, Write, is_complete, read_msa, result_key
 from structgen.store import Store
 
 SEQDB = Path(__file__).parents[1] / "data" / "examples" / "seqdb.fasta.gz"
@@ -83,6 +85,25 @@ def test_line_of_stages_gives_what_the_library_gives(run: Run, model: Model):
     assert (told["seeds"], told["model_sha256"], told["msa_depth"]) == ([2, 1], "d" * 64, {"A": 1, "B": 1})
     assert told["settings"]["steps"] == 2 and told["settings"]["precision"] == "float32" and told["notes"] == ["read as given"]
     assert {seed for seed, _, _ in told["ranking"]} == {1, 2}
+
+
+def test_result_is_known_by_its_key_before_anything_is_computed(run: Run, model: Model, tmp_path: Path):
+    """The key of a job's folder can be told from job, settings and evidence alone; it is the one that Write records."""
+    run = with_settings(run, msa=str(alignment(tmp_path / "one.a3m", "MKTAYI", "MKTAYV")))
+    search = Search(run)
+    key = result_key(run, search, job("MKTAYI", "GS"))
+    assert not list(run.store.root.glob("??/*"))
+    row = Featurise(run)(search(first_row(job("MKTAYI", "GS"))))
+    last = Write(run)(gather([Fold(run, model)(one) for one in fan_out(row, run.settings.seeds)]))
+    assert last["error"] == "" and entry(run, "a", "write")["key"] == key
+    assert result_key(run, search, job("MKTAYI", "GS", slug="b")) != key
+    folder = run.folder / "a"
+    assert is_complete(folder)
+    (folder / "notes.txt").write_text("mine")
+    assert is_complete(folder)
+    (folder / "LOG.txt").write_text("changed")
+    assert not is_complete(folder)
+    assert not is_complete(run.folder / "absent")
 
 
 def test_rows_hold_only_texts_and_numbers(run: Run, model: Model):

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from structgen.attempt import failed
 from structgen.errors import ClusterError
-from structgen.stages import Row, Run, failed, fan_out, gather
+from structgen.run import Row, Run, fan_out, gather
 from workflows import cluster
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 
 from structgen.alphafold3.model import load_model
-from structgen.stages import Fold, Row, Run, fan_out, gather
+from structgen.run import Row, Run, fan_out, gather
+from structgen.stages import Fold
 
 Stage = Callable[[Row], Row]
 Maker = Callable[[Run], Stage]  # importable by name, so that it can travel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,9 +19,10 @@ from structgen.alphafold3.model import Model, load_model
 from structgen.errors import ConfigError, InputError
 from structgen.features.job import Job, read_jobs
 from structgen.manifest import RunManifest, is_running, job_errors, job_status, run_lock, stage_entries
+from structgen.run import Run, first_row
 from structgen.search.given import find_alignments, require_use
 from structgen.settings import Settings, differences, resolve
-from structgen.stages import Featurise, Fold, Run, Search, Write, first_row
+from structgen.stages import Featurise, Fold, Search, Write, is_complete, result_key
 from structgen.store import Store
 from workflows import authentication
 from workflows.predict import Line, load_fold, predict_here, predict_on_cluster
@@ -44,7 +45,7 @@ class Request:
 def predict(request: Request, console: Console) -> int:
     """Do what is asked, or what is left of it. Returns the exit status: 0 all done, 2 some input was wrong, 3 some work failed."""
     checked = resolve(request.choices, model=request.model, sampling=Sampling())  # before anything is read or loaded
-    jobs, rejected = read_jobs(request.inputs)
+    jobs, rejected = read_jobs(request.inputs, checked.limits)
     if not jobs:
         _print_errors(console, [str(error) for error in rejected])
         return 2
@@ -60,10 +61,14 @@ def predict(request: Request, console: Console) -> int:
         threads=request.threads or torch.get_num_threads(),
     )
     with run_lock(run.folder):
-        manifest = _planned(run, jobs, rejected, console)
         run.store.sweep()
-        with followed(manifest, display(console, manifest, len(settings.seeds))) as shown:
-            _work(request.cluster, run, model, jobs, shown)
+        manifest = RunManifest.load(run.folder)
+        finished = _finished(manifest, run, jobs)
+        _plan(manifest, run, jobs, rejected=rejected, finished=finished, console=console)
+        left = [job for job in jobs if job.slug not in finished]
+        if left:
+            with followed(manifest, display(console, manifest, len(settings.seeds))) as shown:
+                _work(request.cluster, run, model, left, shown)
         return report(manifest, console)
 
 
@@ -80,21 +85,30 @@ def _check_evidence(settings: Settings, jobs: Sequence[Job]) -> str:
         raise InputError(f"cannot be read: {error.strerror}", where=settings.seqdb, expected="a FASTA database") from error
 
 
-def _planned(run: Run, jobs: Sequence[Job], rejected: Sequence[InputError], console: Console) -> RunManifest:
-    """The manifest with this run's plan, saved; says what an earlier run in the folder means for this one."""
-    manifest = RunManifest.load(run.folder)
+def _finished(manifest: RunManifest, run: Run, jobs: Sequence[Job]) -> set[str]:
+    """Slugs of the jobs whose folder is complete and was written from just what this run would write it from."""
+    search = Search(run)
+    written = {slug: job["stages"].get("write", {}) for slug, job in manifest.jobs.items()}
+    done = [job for job in jobs if written.get(job.slug, {}).get("status") == "done"]
+    return {job.slug for job in done if written[job.slug]["key"] == result_key(run, search, job) and is_complete(run.folder / job.slug)}
+
+
+def _plan(
+    manifest: RunManifest, run: Run, jobs: Sequence[Job], *, rejected: Sequence[InputError], finished: Set[str], console: Console
+) -> None:
+    """Put this run's plan into the manifest and save it; say what an earlier run in the folder means for this one."""
     settings = run.settings.to_json() | {"weights": run.weights, "evidence": run.evidence}
     changed = differences(manifest.document.get("settings", settings), settings)
-    done = sum(job_status(manifest.jobs.get(job.slug, {"stages": {}})) == "done" for job in jobs)
     if changed:
         console.print("Settings differ from the last run in this folder; what depends on them is computed again:", highlight=False)
         for line in changed:
             console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
     elif manifest.jobs:
-        console.print(f"Resuming {run.folder}: {done} of {len(jobs)} jobs are done", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"Resuming {run.folder}: {len(finished)} of {len(jobs)} jobs are done", markup=False, highlight=False, soft_wrap=True)
     manifest.plan(
         {job.slug: {"name": job.name, "source": job.source, "tokens": job.tokens} for job in jobs},
         seeds=run.settings.seeds,
+        finished=finished,
         software=structgen.__version__,
         model=run.model_name,
         settings=settings,
@@ -102,7 +116,6 @@ def _planned(run: Run, jobs: Sequence[Job], rejected: Sequence[InputError], cons
         rejected=[{"where": error.where, "error": str(error)} for error in rejected],
     )
     manifest.save()
-    return manifest
 
 
 def _work(where: str, run: Run, model: Model, jobs: Sequence[Job], shown: Display) -> None:

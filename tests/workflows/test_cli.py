@@ -98,6 +98,16 @@ def test_batch_of_twenty_with_three_bad_records(command: Command, tmp_path: Path
     assert again.status == 2 and "3 errors:" in again.text
 
 
+def test_limit_of_tokens_is_a_setting(command: Command, tmp_path: Path):
+    """A job above the limit is refused with both numbers; nothing of the limit enters the result's key."""
+    write_fasta(tmp_path / "in.fasta", [("a", sequence(1, 12))])
+    refused = command("predict", "in.fasta", "--set", "limits.tokens=11")
+    assert refused.status == 2 and "12 tokens" in refused.text and "at most 11" in refused.text
+    assert command("predict", "in.fasta", "--set", "limits.tokens=12").status == 0
+    assert command("predict", "in.fasta").status == 0
+    assert attempts(tmp_path / "runs" / "in")["a", "write", ""] == 1
+
+
 def test_hostile_names_stay_inside_and_collide_with_nothing(command: Command, tmp_path: Path):
     """Whatever a record is called, its folder is a direct child of the output folder, and every record has one of its own."""
     names = [

@@ -1,0 +1,79 @@
+"""What the stages of a run share: its settings, its rows, and the keys under which its results are known."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structgen
+from structgen.features.job import Job
+from structgen.predict import STAGE_VERSION
+from structgen.settings import Settings
+from structgen.store import Store, artifact_key
+
+Row = dict[str, str | int | float]
+
+SEARCH_VERSION, FEATURISE_VERSION, WRITE_VERSION = 1, 1, 1  # raised when equal inputs would give other bytes
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the stages of one run share. Small, so that it travels to every worker."""
+
+    folder: Path
+    store: Store
+    settings: Settings
+    model_name: str
+    weights: str  # sha256 of the checkpoint
+    evidence: str = ""  # sha256 of the sequence database
+    threads: int = 1  # of one fold, the same everywhere: sums of floating-point numbers depend on it
+
+
+def first_row(job: Job) -> Row:
+    """The row with which a job enters the line."""
+    return {"slug": job.slug, "job": job.to_json(), "tokens": job.tokens, "error": ""}
+
+
+def fan_out(row: Row, seeds: Sequence[int]) -> list[Row]:
+    """One row a seed, for Fold."""
+    return [{**row, "seed": seed} for seed in seeds]
+
+
+def gather(rows: Sequence[Row]) -> Row:
+    """The rows of a job's seeds as one again, for Write; it carries the first error among them."""
+    first = next((row for row in rows if row["error"]), rows[0])
+    folds = {str(row["seed"]): row["fold"] for row in sorted(rows, key=lambda row: int(row["seed"])) if not row["error"]}
+    return {name: value for name, value in first.items() if name not in ("seed", "fold")} | {"folds": json.dumps(folds)}
+
+
+def given_key(sequence: str, digests: Sequence[str]) -> str:
+    """Of an alignment that the user gave, by the sha256 of its files."""
+    return artifact_key("search", SEARCH_VERSION, parameters={"sequence": sequence, "given": True}, inputs=digests)
+
+
+def searched_key(run: Run, sequence: str) -> str:
+    """Of an alignment that is searched in the run's database."""
+    parameters = {"sequence": sequence, "jackhmmer": dataclasses.asdict(run.settings.search)}
+    return artifact_key("search", SEARCH_VERSION, parameters=parameters, inputs=[run.evidence])
+
+
+def features_key(run: Run, job: Job, msas: Sequence[str]) -> str:
+    """Of a job's features: its chains in order, their alignments, and what is taken of these. Its name does not matter."""
+    chains = [[chain.kind.value, chain.sequence] for chain in job.chains]
+    parameters = {"chains": chains, "alignment": dataclasses.asdict(run.settings.alignment)}
+    return artifact_key("featurise", FEATURISE_VERSION, parameters=parameters, inputs=msas)
+
+
+def fold_key(run: Run, features: str, seed: int) -> str:
+    """Of the samples of one seed. The number of threads is not part of it: a run that goes on elsewhere keeps what it has."""
+    parameters = {"sampling": dataclasses.asdict(run.settings.sampling), "precision": run.settings.precision, "seed": seed}
+    return artifact_key("fold", STAGE_VERSION, parameters=parameters, inputs=[features], weights=run.weights)
+
+
+def write_key(run: Run, job: Job, evidence: tuple[Sequence[str], Sequence[str]], folds: Mapping[str, str]) -> str:
+    """Of a job's folder: its samples, and all that is said about their making; `evidence` is keys and notes of the chains."""
+    parameters = {"software": structgen.__version__, "model": run.model_name, "job": job.to_json(), "notes": list(evidence[1])}
+    return artifact_key("write", WRITE_VERSION, parameters=parameters, inputs=[*evidence[0], *folds.values()], weights=run.weights)
