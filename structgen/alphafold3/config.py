@@ -221,14 +221,17 @@ def _pair(c_z: int, *, heads: int, c_head: int, transition: int = 2, dropout: fl
 
 
 def small() -> Config:
-    """The shape of the default model that ships with structgen: every algorithm of the SI at the width that two cores can train and run."""
+    """The shape of the default model that ships with structgen: every algorithm of the SI at the width that two cores can train and run.
+
+    Trained without alignments, so it reads an alignment's profile and the query row alone.
+    """
     atoms = Atoms(c_atom=48, c_pair=16, blocks=1, heads=4)
     return Config(
         name="structgen-small",
         c_s=128,
         inputs=Inputs(c_s_inputs_atom=128, ref_charge="arcsinh"),
         atoms=atoms,
-        msa=Msa(blocks=1, c_m=32, c_opm=16, pwa_heads=4, pwa_channels=8, transition=2, rows=64, last_update=False),
+        msa=Msa(blocks=1, c_m=32, c_opm=16, pwa_heads=4, pwa_channels=8, transition=2, rows=1, subset="all", last_update=False),
         template=Template(blocks=1, c=32, pair=_pair(32, heads=2, c_head=16)),
         pairformer=Pairformer(blocks=4, heads=4, transition=2, pair=_pair(48, heads=2, c_head=24)),
         diffusion=Diffusion(blocks=5, heads=4, c_token=192, c_fourier=64, atoms=atoms),
