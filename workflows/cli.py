@@ -98,6 +98,9 @@ def _exit_status() -> Iterator[None]:
     except StructgenError as error:
         typer.echo(f"structgen: {error}", err=True)
         raise typer.Exit(INPUT_ERROR if isinstance(error, (InputError, ConfigError)) else RUN_ERROR) from error
+    except OSError as error:  # a full disk, a folder without permission
+        typer.echo(f"structgen: {error}", err=True)
+        raise typer.Exit(RUN_ERROR) from error
     except KeyboardInterrupt as stop:
         typer.echo("structgen: stopped; the same command again goes on from here", err=True)
         raise typer.Exit(STOPPED) from stop

@@ -114,7 +114,7 @@ def failure_line(event: Event) -> str:
 
 
 def finished(manifest: RunManifest) -> Counter[str]:
-    """How many entries of each stage are done; those of a failed job count as done, so that bars come to their end."""
+    """How many entries of each stage are done."""
     counts: Counter[str] = Counter()
     for job in manifest.jobs.values():
         for stage in STAGES:
