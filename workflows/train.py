@@ -108,8 +108,8 @@ def resume(state: TrainState, path: Path) -> TrainState:
     for name, tensor in state.average.items():
         tensor.copy_(tensors[f"average.{name}"])
     saved = state.optimiser.state_dict()
-    count = len(saved["param_groups"][0]["params"])
-    saved["state"] = {index: {name: tensors[f"adam.{index}.{name}"] for name in ADAM} for index in range(count)}
+    moved = [index for index in saved["param_groups"][0]["params"] if f"adam.{index}.step" in tensors]  # the rest never had a gradient
+    saved["state"] = {index: {name: tensors[f"adam.{index}.{name}"] for name in ADAM} for index in moved}
     state.optimiser.load_state_dict(saved)
     log.info("resumed at step %s", metadata["step"])
     return TrainState(state.network, state.optimiser, state.average, int(metadata["step"]))
