@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
+import torch
+
 from structgen.errors import ConfigError
 from structgen.generative.noise import Rng, normal_like
 from structgen.generative.path import Path, Time, X
@@ -41,7 +43,8 @@ class Ancestral(Solver[AncestralPlan, None]):
         ratio = (alpha_t * sigma_s / (sigma_t * alpha_s)) ** 2
         posterior, forward = sigma_s**2 * (1 - ratio), sigma_t**2 * (1 - ratio)
         variance = forward**self.share * posterior ** (1 - self.share)
-        return AncestralPlan(t, alpha_s, sigma_s * ratio.sqrt(), variance.clamp_min(0).sqrt())
+        fresh = torch.where(sigma_s == 0, 0.0, variance.clamp_min(0).sqrt())  # Algorithm 2, line 3: no noise on data
+        return AncestralPlan(t, alpha_s, sigma_s * ratio.sqrt(), fresh)
 
     def step(self, plan: AncestralPlan, denoise: DenoiseAt, x: X, memory: None, rng: Rng) -> tuple[X, None]:
         ends = denoise(x, plan.t, plan.t)
