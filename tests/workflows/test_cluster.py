@@ -1,0 +1,219 @@
+"""The same stages on Ray: the same bytes, bounded retries for what dies, words for what is missing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from structgen.alphafold3.config import Sampling
+from structgen.attempt import on_record
+from structgen.errors import CheckpointError, ClusterError
+from structgen.manifest import RunManifest, stage_entries
+from structgen.run import Row, Run
+from structgen.settings import Settings
+from structgen.store import Store
+from tests.workflows.conftest import REPOSITORY, Command, results, start_command
+from tests.workflows.test_cli import attempts, sequence, write_fasta
+from tests.workflows.test_resume import finished, kill_in_the_middle
+from workflows import dispatch
+from workflows.predict import Line, predict_here, predict_on_cluster
+
+pytestmark = pytest.mark.timeout(600)  # a worker imports torch, which takes its time on a busy machine
+
+
+class Pass:
+    """A stage that adds its name to the row and, in fold, its process; some jobs have a fate."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __call__(self, row: Row) -> Row:
+        stage = str(row.get("next", "search"))
+        return on_record(self._run, stage, row, lambda row, attempt: self._work(row, stage))
+
+    def _work(self, row: Row, stage: str) -> Row:
+        if row["slug"] == f"raises in {stage}":
+            raise ZeroDivisionError(f"no {stage}")
+        if row["slug"] == f"kills its worker in {stage}":
+            os.kill(os.getpid(), signal.SIGKILL)
+        following = {"search": "featurise", "featurise": "fold", "fold": "write", "write": "end"}[stage]
+        return {**row, "next": following} | ({"fold": f"{row['slug']} {row['seed']}"} if stage == "fold" else {})
+
+
+def broken(run: Run) -> Pass:
+    """What a model file that is damaged on a node does."""
+    raise CheckpointError("weights are damaged here")
+
+
+def row(slug: str, tokens: int = 5) -> Row:
+    return {"slug": slug, "tokens": tokens, "error": ""}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    settings = Settings(model="m", sampling=Sampling(), seeds=(3, 1))
+    return Run(tmp_path / "run", Store(tmp_path / "store"), settings, model_name="m", weights="w", threads=1)
+
+
+def on_cluster(line: Line, rows: list[Row], said: list[str] | None = None, patience: float = 0.0) -> list[Row]:
+    return list(predict_on_cluster(line, rows, say=(said if said is not None else []).append, patience=patience))
+
+
+def test_every_job_ends_once_whatever_happens_to_it(ray_session: None, run: Run, monkeypatch: pytest.MonkeyPatch):
+    """Errors in any stage and dead workers end only their own job, with the reason in its row and on record; seeds meet again."""
+    monkeypatch.setattr(dispatch, "TRIES", 2)
+    raised = [f"raises in {stage}" for stage in ("search", "featurise", "fold", "write")]
+    killed = [f"kills its worker in {stage}" for stage in ("featurise", "fold")]
+    said: list[str] = []
+    ended = on_cluster(Line(run, Pass, Pass, Pass, Pass), [row(slug) for slug in ["good", *raised, *killed, "fine"]], said)
+    rows = {str(r["slug"]): r for r in ended}
+    assert len(ended) == len(rows) == 8
+    for slug in ("good", "fine"):
+        assert rows[slug]["error"] == "" and rows[slug]["folds"] == f'{{"1": "{slug} 1", "3": "{slug} 3"}}'
+    for slug in raised:
+        assert str(rows[slug]["error"]).startswith(f"ZeroDivisionError: no {slug.split()[-1]}")
+    manifest = RunManifest.load(run.folder)
+    for slug, stage in zip(killed, ("featurise", "fold"), strict=True):
+        assert "the worker died" in str(rows[slug]["error"]) and "2 workers died of this work" in str(rows[slug]["error"])
+        assert sum(line.startswith(f"{slug}: {stage}: ") for line in said) == (2 if stage == "fold" else 1)  # both seeds of a fold
+        failures = stage_entries(manifest.jobs[slug], stage)
+        assert all((entry["status"], entry["kind"]) == ("failed", "run") for entry in failures)
+
+
+def test_in_process_line_treats_errors_alike(run: Run):
+    """The loop in process gives the same rows for jobs that end well or raise."""
+    slugs = ["good", *(f"raises in {stage}" for stage in ("search", "featurise", "fold", "write")), "fine"]
+    rows = list(predict_here(Line(run, Pass, Pass, Pass, Pass), [row(slug) for slug in slugs]))
+    assert [r["slug"] for r in rows] == slugs
+    assert [bool(r["error"]) for r in rows] == [False, True, True, True, True, False]
+
+
+def test_longest_job_is_folded_first(ray_session: None, run: Run):
+    """With one place to fold, jobs that wait for it go by falling length."""
+    import ray
+
+    lengths = [10, 40, 20, 50, 30]
+    cpus = int(ray.cluster_resources()["CPU"])
+    line = Line(Run(run.folder, run.store, run.settings, "m", "w", threads=cpus), Pass, Pass, Pass, Pass)
+    on_cluster(line, [row(f"job{n}", n) for n in lengths])
+    journals = [path.read_text().splitlines() for path in (run.folder / ".journal").iterdir()]
+    (folded,) = [lines for lines in journals if any('"stage":"fold"' in line for line in lines)]
+    order = [line.split('"job":"job')[1][:2] for line in folded]
+    assert order == sorted(order, reverse=True) and len(order) == 2 * len(lengths)
+
+
+def test_model_that_cannot_be_loaded_ends_the_run_with_its_reason(ray_session: None, run: Run):
+    """What is wrong for every job is said once, as an error of the cluster."""
+    with pytest.raises(ClusterError, match="cannot load the model: weights are damaged here"):
+        on_cluster(Line(run, Pass, Pass, broken, Pass), [row("a"), row("b")])
+
+
+def test_missing_resource_is_named(ray_session: None, run: Run):
+    """Work that no node can hold does not wait in silence: which resource, how much of it there is, and what to do."""
+    line = Line(Run(run.folder, run.store, run.settings, "m", "w", threads=64), Pass, Pass, Pass, Pass)
+    said: list[str] = []
+    with pytest.raises(ClusterError, match=r"fold needs 64 CPU on one node; missing CPU \(most on one node: \d+\), 1 live node.*--threads"):
+        on_cluster(line, [row("a")], said, patience=1.0)
+    assert any("waiting: fold needs 64 CPU" in line for line in said)
+
+
+def test_places_and_what_is_lacking():
+    """Places are counted on single nodes; a sentence names what is short, or that no node has all of it together."""
+    from workflows.cluster import lacking, places
+
+    nodes = [{"CPU": 4.0, "memory": 1e9}, {"CPU": 2.0, "GPU": 1.0}]
+    assert [places({"CPU": n}, nodes) for n in (1.0, 1.5, 2.0, 3.0, 5.0)] == [6, 3, 3, 1, 0]
+    assert places({"CPU": 0.5, "GPU": 1.0}, nodes) == 1 and places({"GPU": 0.0, "CPU": 4.0}, nodes) == 1
+    assert lacking({"fold": {"CPU": 2.0}}, nodes) == []
+    assert lacking({"search": {"msa": 1.0}}, nodes) == ["search needs 1 msa on one node; missing msa (most on one node: 0), 2 live nodes"]
+    assert lacking({"fold": {"CPU": 4.0, "GPU": 1.0}}, nodes) == [
+        "fold needs 4 CPU, 1 GPU on one node; no single node has all of these, 2 live nodes"
+    ]
+    assert "0 live nodes" in lacking({"fold": {"CPU": 1.0}}, [])[0]
+
+
+AUTHENTICATION = """
+import json, os, sys
+from workflows.authentication import declare
+declare(sys.argv[1])
+assert "ray" not in sys.modules
+print(json.dumps({name: value for name, value in os.environ.items() if name.startswith("RAY_")}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "given", "mode"),
+    [
+        ("local", {}, "token"),
+        ("auto", {}, "disabled"),
+        ("10.0.0.1:6379", {"RAY_AUTH_TOKEN_PATH": "/somewhere"}, "token"),
+        ("local", {"RAY_AUTH_MODE": "disabled"}, "disabled"),
+    ],
+)
+def test_authentication_is_always_declared(tmp_path: Path, where: str, given: dict[str, str], mode: str):
+    """RAY_AUTH_MODE is never left to Ray's changing defaults; a local cluster has a token that no file holds."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment = clean | given | {"HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
+    words = [sys.executable, "-c", AUTHENTICATION, where]
+    told = subprocess.run(words, env=environment, check=True, capture_output=True, text=True).stdout
+    assert f'"RAY_AUTH_MODE": "{mode}"' in told and '"RAY_USAGE_STATS_ENABLED": "0"' in told
+    assert ('"RAY_AUTH_TOKEN": ' in told) == (where == "local" and mode == "token")
+    assert not list(tmp_path.iterdir())
+
+
+def test_cluster_gives_the_bytes_of_the_process(ray_session: None, command: Command, tmp_path: Path):
+    """In process and with --cluster local, every file of every job is equal, bit for bit, also for jobs that were refused."""
+    records = [
+        ("one", sequence(1)),
+        ("pair", f"{sequence(2)}:{sequence(3, 12)}"),
+        ("bad", "AC1"),
+        ("twins", f"{sequence(4)}:{sequence(4)}"),
+    ]
+    write_fasta(tmp_path / "in.fasta", records)
+    options = ["--seeds", "1,2", "--samples", "2", "--threads", "1"]
+    here = command("predict", "in.fasta", "--out", "here", "--store", "store-1", *options)
+    there = command("predict", "in.fasta", "--out", "there", "--store", "store-2", "--cluster", "local", *options)
+    assert (here.status, there.status) == (2, 2), there.text
+    assert results(tmp_path / "here") == results(tmp_path / "there")
+    assert attempts(tmp_path / "here") == attempts(tmp_path / "there")
+    assert "3 of 4 done, 1 refused" in there.text and "pair: seed 2 folded" in there.text
+    again = command("predict", "in.fasta", "--out", "there", "--store", "store-2", *options)
+    assert "3 of 3 jobs are done" in again.text and attempts(tmp_path / "there") == attempts(tmp_path / "here")
+
+
+def test_threads_of_a_fold_are_the_same_on_a_cluster(ray_session: None, command: Command, tmp_path: Path):
+    """With two threads a fold, too, the cluster gives the bytes of the process: workers do not choose their own number."""
+    write_fasta(tmp_path / "in.fasta", [("long", sequence(6, 70))])
+    for out, place in (("here", []), ("there", ["--cluster", "local"])):
+        options = ["--out", out, "--store", f"store-{out}", "--samples", "1", "--threads", "2"]
+        assert command("predict", "in.fasta", *options, *place).status == 0
+    assert results(tmp_path / "here") == results(tmp_path / "there")
+
+
+def test_unreachable_cluster_is_an_error_with_status_3(checkpoint: Path, tmp_path: Path):
+    """An address where no cluster is, and Ray's client protocol, are refused in words; nothing is computed."""
+    write_fasta(tmp_path / "in.fasta", [("a", sequence(1))])
+    process = start_command(checkpoint, tmp_path, "in.fasta", "--cluster", "ray://127.0.0.1:1")
+    assert process.wait(timeout=200) == 3
+    assert "ray job submit" in (tmp_path / "output.txt").read_text()
+
+
+@pytest.mark.slow
+def test_killed_driver_of_a_cluster_resumes(command: Command, checkpoint: Path, tmp_path: Path):
+    """kill -9 of the command that drives a local cluster: the same command again repeats nothing that was finished, with the same bytes."""
+    write_fasta(tmp_path / "in.fasta", [(f"job{n}", sequence(n)) for n in range(10)])
+    options = ["in.fasta", "--seeds", "1,2", "--samples", "1", "--steps", "6", "--threads", "1"]
+    kill_in_the_middle(start_command(checkpoint, tmp_path, *options, "--out", "run", "--cluster", "local"), tmp_path / "run", written=3)
+    done = finished(tmp_path / "run")
+    assert len({slug for slug, stage in done if stage == "write 0"}) < 10
+    again = start_command(checkpoint, tmp_path, *options, "--out", "run", "--cluster", "local")
+    assert again.wait(timeout=400) == 0
+    counts = finished(tmp_path / "run")
+    assert {place: counts[place] for place in done} == done
+    assert command("predict", *options, "--out", "whole", "--store", "other").status == 0
+    assert results(tmp_path / "run") == results(tmp_path / "whole")
