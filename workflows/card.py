@@ -1,0 +1,166 @@
+"""The model card that ships beside the weights: written from the summary of an evaluation and the logs of the runs, never by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from structgen.errors import InputError
+from structgen.store import replace_file
+from workflows.scoreboard import accuracy_table, length_table
+
+Row = dict[str, Any]
+
+HEAD = """# {model}
+
+A small all-atom structure predictor for proteins: the network of AlphaFold 3 (SI Algorithms 1-31) at a width that a processor can
+train and run. It is the default model of `structgen predict`. **It is a working example, far from the accuracy of AlphaFold 3**: the
+tables say how far it goes. This file was written by `python -m workflows.evaluate ... --card`; `docs/model.md` explains each step.
+
+| | |
+| --- | --- |
+| weights | sha256 `{weights}` |
+| training | {training} |
+| hardware | {hardware} |
+| trained on | {train} |
+| held out | {held_out} |
+| judged on | {judged} |
+| sampler | {sampler} |
+"""
+
+FAILS = """## Where it fails
+
+- A fold is right where the TM-score is above 0.5; the tables say how far the mean is from that. Where pLDDT is low, do not use a
+  structure for anything that needs the fold.
+- {mirror:.0%} of the samples ({evidence}) superpose better as their mirror image.
+- {ca_ca:.0%} of the distances between neighbouring CA atoms lie in 3.6-4.0 angstrom. Clashes for 1,000 atoms: {clashes:.1f} in the mean,
+  {clashes_median:.1f} in the median (heavy atoms, van der Waals overlap above 0.4 angstrom).
+- It was trained on windows of single chains: contacts beyond a window and interfaces of complexes were never shown.
+- It was shown the amino-acid frequencies of homologues, not their alignment: an alignment helps through the profile made of it.
+- No ligands, no nucleic acids, no modified residues; no disorder beyond missing atoms.
+- pLDDT is on the scale of lDDT and is meant to be believed: it is low for most chains.
+
+## Intended use
+
+Trying out, testing and teaching the whole pipeline, and the starting point of longer training. Not for conclusions about a protein,
+and not for medical use.
+
+## Licences
+
+The weights: Apache-2.0, as the project's code. They were trained from random numbers; no weights of others went into them. Coordinates
+are those of the Protein Data Bank (CC0), partly in the form in which Debian's `promod3-data` (Apache-2.0) and public repositories ship
+them; a few of those repositories carry terms of their own for their compilation (CC-BY-NC-SA-4.0, or none stated). Profiles:
+`promod3-data` (Apache-2.0).
+
+## A better one
+
+```sh
+python -m workflows.train configs/train_small.yaml --chains DIR --out runs/train_small
+python -m workflows.train_confidence configs/train_confidence.yaml --model runs/train_small/model.safetensors --chains DIR \\
+    --out runs/confidence --export structgen/weights/structgen-small.safetensors
+python -m workflows.evaluate --chains DIR --split val --primary --out runs/evaluation.json \\
+    --card structgen/weights/README.md --training runs/train_small runs/confidence
+```
+
+More `steps`, longer `crops.tokens` and more `examples_per_step` in the first file are what this run had least of.
+"""
+
+TITLES = {
+    "sequence": "From the sequence alone",
+    "profile": "With a profile of homologues",
+}
+
+
+def write_card(path: Path, summary: Row, training: Sequence[Path], hardware: str) -> None:
+    """Write the card. Raises `InputError` if the log of a training run cannot be read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, card(summary, [run_time(folder) for folder in training], hardware).encode())
+
+
+def card(summary: Row, runs: Sequence[str], hardware: str) -> str:
+    """The text of the card."""
+    protocol, data = summary["protocol"], summary["data"]
+    head = HEAD.format(
+        model=protocol["model"],
+        weights=protocol["weights"],
+        training="; ".join(runs) or "not recorded",
+        hardware=hardware,
+        train=_training_set(data),
+        held_out=_held_out(data),
+        judged=_judged(summary),
+        sampler=_sampler(protocol),
+    )
+    sections = [_section(summary[name], name) for name in TITLES if name in summary]
+    shown = next(name for name in TITLES if name in summary)
+    return "\n".join([head, *sections, FAILS.format(**summary[shown]["geometry"], evidence=TITLES[shown].lower())])
+
+
+def _training_set(data: Row) -> str:
+    train = data["train"]
+    return (
+        f"{train['chains']:,} experimental chains of the Protein Data Bank in {train['clusters']:,} clusters, "
+        f"{train['residues']:,} residues; {data['with_profile']:,} chains with a profile of homologues"
+    )
+
+
+def _held_out(data: Row) -> str:
+    return (
+        f"{data['val']['clusters']} clusters for validation and {data['test']['clusters']} for testing, clustered at 30 % identity; "
+        "mmseqs2 finds none of them (e <= 0.01) in the training set"
+    )
+
+
+def _sampler(protocol: Row) -> str:
+    own = protocol["sampling"]
+    return (
+        f"{own['samples']} samples of {own['steps']} steps (gamma {own['gamma_0']:g}, noise scale {own['noise_scale']:g}, "
+        f"step scale {own['step_scale']:g}), seed {protocol['seed']}, {own['cycles']} cycle(s) of the trunk"
+    )
+
+
+def _judged(summary: Row) -> str:
+    protocol = summary["protocol"]
+    chains = max(summary[name]["chains"] for name in TITLES if name in summary)
+    kind = "primary chains (one a cluster, well resolved, 40-350 residues)" if protocol["primary"] else "chains"
+    choice = ", the first by the sha256 of their names" if protocol["limit"] else ""
+    return f"{chains} {kind} of `{protocol['split']}`{choice}; {summary['seconds'] / 60:.0f} minutes"
+
+
+def _section(part: Row, name: str) -> str:
+    """Accuracy, calibration and lengths of one evidence."""
+    found, calibration = part["nearest_found"], part["calibration"]
+    lines = [f"## {TITLES[name]}: {part['chains']} chains", "", accuracy_table(part["accuracy"]), ""]
+    lines.append(
+        "Mean over chains ± standard error; all resolved residues count. Nearest training chain: the best phmmer hit (E <= 10) among the "
+        f"training sequences, its CA atoms on the residues that the hit aligns. One was found for {found} of {part['chains']} chains; the "
+        "others score 0."
+    )
+    if name == "profile" and part["sequence_alone"]:
+        lines += ["", "The same chains from the sequence alone:", "", accuracy_table(part["sequence_alone"])]
+    lines += ["", length_table(part["by_length"]), ""]
+    lines.append(
+        f"Confidence, over {calibration['residues']:,.0f} residues of all samples: expected calibration error of pLDDT "
+        f"{calibration['ece']:.3f}, bias {calibration['bias']:+.3f} (scale 0 to 1), {_r(calibration['r_residue'])} per residue and "
+        f"{_r(calibration['r_sample'])} per sample. pTM against TM-score: {_r(calibration['r_ptm_tm'])}, "
+        f"bias {calibration['ptm_bias']:+.3f}."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _r(value: float | None) -> str:
+    return "r undefined" if value is None else f"r = {value:.2f}"
+
+
+def run_time(folder: Path) -> str:
+    """Steps and minutes of a run, by its log; every start of the run counts from 0, so its parts are added."""
+    path = folder / "log.jsonl"
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise InputError("cannot read the log of a training run", where=str(path), found=str(error)) from error
+    seconds = [row["seconds"] for row in rows if "seconds" in row]
+    parts = [last for last, following in zip(seconds, [*seconds[1:], 0.0], strict=True) if following < last]
+    steps = max((row["step"] for row in rows if "step" in row), default=0)
+    return f"`{folder.name}`: {steps:,} steps, {sum(parts) / 60:.0f} minutes"
