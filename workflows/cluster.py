@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,10 +41,11 @@ def connected(where: str) -> Iterator[None]:
         return
     if where.startswith("ray://"):
         raise ClusterError(f"{where}: the work must run inside the cluster; submit it with `ray job submit`, or give host:port of the head")
-    address = {"local": "local", "auto": "auto"}.get(where, where)
+    if where not in ("local", "auto"):
+        _require_listener(where)
     extra: dict[str, Any] = {"include_dashboard": False, "num_cpus": len(os.sched_getaffinity(0))} if where == "local" else {}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **extra)
+        ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR, **extra)
     except Exception as error:  # Ray raises plain `Exception` for a node that is slow to start, among others
         advice = "try again when the machine is less busy" if where == "local" else "--cluster local starts one here"
         raise ClusterError(f"cluster {where!r} cannot be had: {first_line(error)}; {advice}") from error
@@ -51,6 +53,17 @@ def connected(where: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Ray ends the whole process, minutes later, when nobody listens at the head's address: so look first."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ClusterError(f"cluster {address!r}: expected local, auto, or host:port of the head node")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=NODE_PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterError(f"cluster {address!r} cannot be reached: {error}; is `ray start --head` running there?") from error
 
 
 def nodes() -> list[dict[str, float]]:
@@ -80,8 +93,6 @@ def _lack(stage: str, demand: Resources, live: Sequence[Resources]) -> str:
 @ray.remote(num_cpus=0, max_retries=0)
 def _report(folders: Sequence[str]) -> tuple[str, str, list[str]]:
     """Host, version and the folders that cannot be written to there."""
-    import socket
-
     blind = [folder for folder in folders if not (Path(folder).is_dir() and os.access(folder, os.W_OK))]
     return socket.gethostname(), structgen.__version__, blind
 

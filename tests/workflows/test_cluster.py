@@ -13,14 +13,14 @@ import pytest
 from structgen.alphafold3.config import Sampling
 from structgen.attempt import on_record
 from structgen.errors import CheckpointError, ClusterError
-from structgen.manifest import RunManifest, stage_entries
+from structgen.manifest import RunManifest, job_status, stage_entries
 from structgen.run import Row, Run
 from structgen.settings import Settings
 from structgen.store import Store
 from tests.workflows.conftest import REPOSITORY, Command, results, start_command
 from tests.workflows.test_cli import attempts, sequence, write_fasta
 from tests.workflows.test_resume import finished, kill_in_the_middle
-from workflows import dispatch
+from workflows import cluster, dispatch
 from workflows.predict import Line, predict_here, predict_on_cluster
 
 pytestmark = pytest.mark.timeout(600)  # a worker imports torch, which takes its time on a busy machine
@@ -124,8 +124,7 @@ def test_missing_resource_is_named(ray_session: None, run: Run):
 
 def test_places_and_what_is_lacking():
     """Places are counted on single nodes; a sentence names what is short, or that no node has all of it together."""
-    from workflows.cluster import lacking, places
-
+    places, lacking = cluster.places, cluster.lacking
     nodes = [{"CPU": 4.0, "memory": 1e9}, {"CPU": 2.0, "GPU": 1.0}]
     assert [places({"CPU": n}, nodes) for n in (1.0, 1.5, 2.0, 3.0, 5.0)] == [6, 3, 3, 1, 0]
     assert places({"CPU": 0.5, "GPU": 1.0}, nodes) == 1 and places({"GPU": 0.0, "CPU": 4.0}, nodes) == 1
@@ -195,12 +194,32 @@ def test_threads_of_a_fold_are_the_same_on_a_cluster(ray_session: None, command:
     assert results(tmp_path / "here") == results(tmp_path / "there")
 
 
-def test_unreachable_cluster_is_an_error_with_status_3(checkpoint: Path, tmp_path: Path):
-    """An address where no cluster is, and Ray's client protocol, are refused in words; nothing is computed."""
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("ray://127.0.0.1:1", "ray job submit"),
+        ("127.0.0.1:1", "Connection refused"),
+        ("nonsense", "expected local, auto, or host:port"),
+        ("host:port", "expected local, auto, or host:port"),
+        ("127.0.0.1:99999999", "cannot be reached"),
+    ],
+)
+def test_unreachable_cluster_is_named_at_once(address: str, message: str, monkeypatch: pytest.MonkeyPatch):
+    """An address where no cluster is, what is no address, and Ray's client protocol are refused in words."""
+    import ray
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(ClusterError, match=message), cluster.connected(address):
+        raise AssertionError("connected")
+
+
+def test_cluster_error_ends_the_command_with_status_3(checkpoint: Path, tmp_path: Path):
+    """The command says what is wrong with the cluster; nothing is computed, and nothing counts as failed."""
     write_fasta(tmp_path / "in.fasta", [("a", sequence(1))])
-    process = start_command(checkpoint, tmp_path, "in.fasta", "--cluster", "ray://127.0.0.1:1")
-    assert process.wait(timeout=200) == 3
-    assert "ray job submit" in (tmp_path / "output.txt").read_text()
+    process = start_command(checkpoint, tmp_path, "in.fasta", "--cluster", "127.0.0.1:1", "--out", "run")
+    assert process.wait(timeout=300) == 3
+    assert "structgen: cluster '127.0.0.1:1' cannot be reached" in (tmp_path / "output.txt").read_text()
+    assert job_status(RunManifest.load(tmp_path / "run").jobs["a"]) == "waiting"
 
 
 @pytest.mark.slow
