@@ -14,7 +14,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
@@ -23,6 +23,7 @@ from structgen.configuration import from_mapping
 from structgen.errors import ConfigError
 from structgen.features.job import Limits
 from structgen.features.msa import RowLimits
+from structgen.precision import Precision, native_precision
 from structgen.search.hmmer import JackhmmerSettings
 
 LARGEST_SEED = 2**32 - 1  # as in AlphaFold 3's job files
@@ -35,7 +36,7 @@ class Settings:
     model: str  # name of a shipped model or a checkpoint file
     sampling: Sampling
     seeds: tuple[int, ...] = (1,)
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"  # `resolve` takes the processor's own where nothing is said
     msa: str = ""  # alignment file, or folder of them
     seqdb: str = ""  # FASTA database that is searched for the chains without an alignment
     search: JackhmmerSettings = field(default_factory=JackhmmerSettings)
@@ -52,7 +53,7 @@ def resolve(choices: Mapping[str, Any], *, model: str, sampling: Sampling) -> Se
 
     Raises `ConfigError` for an unknown key (and names the nearest known one), a wrong type, or a value out of range.
     """
-    defaults = dataclasses.asdict(Settings(model=model, sampling=sampling))
+    defaults = dataclasses.asdict(Settings(model=model, sampling=sampling, precision=native_precision()))
     settings = from_mapping(Settings, _merged(defaults, choices, ""), "settings")
     _check_ranges(settings)
     return settings

@@ -9,6 +9,7 @@ import pytest
 
 from structgen.alphafold3.config import Sampling
 from structgen.errors import ConfigError
+from structgen.precision import native_precision
 from structgen.settings import Settings, differences, merge, parse_assignments, read_yaml, resolve
 
 DEFAULTS = Sampling(cycles=2, samples=3, steps=40)
@@ -20,7 +21,7 @@ def _resolve(*assignments: str) -> Settings:
 
 def test_nothing_chosen_is_the_model_s_own_sampling():
     """Without choices the settings are the defaults, and sampling is the model's."""
-    assert _resolve() == Settings(model="m", sampling=DEFAULTS)
+    assert _resolve() == Settings(model="m", sampling=DEFAULTS, precision=native_precision())
 
 
 def test_choices_replace_only_what_they_name():

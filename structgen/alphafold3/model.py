@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from torch import nn
@@ -16,10 +16,10 @@ from structgen.alphafold3.trunk import DistogramHead, Trunk
 from structgen.errors import CheckpointError, ConfigError
 from structgen.generative import Denoiser, Preconditioned, VarianceExploding
 from structgen.io.checkpoint import read_checkpoint, write_checkpoint
+from structgen.precision import Precision
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 DEFAULT_MODEL = "structgen-small"
-Precision = Literal["float32", "bfloat16"]
 
 
 class AlphaFold3(nn.Module):

@@ -1,0 +1,20 @@
+"""In which floating-point type the trunk and the diffusion module are held."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+Precision = Literal["float32", "bfloat16"]
+
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}  # dot products of bfloat16 in hardware; without them bfloat16 is emulated, and slower
+
+
+def native_precision(cpuinfo: Path = Path("/proc/cpuinfo")) -> Precision:
+    """bfloat16 where the processor multiplies it, else float32; float32 too where the system does not say."""
+    try:
+        lines = cpuinfo.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return "float32"
+    flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
+    return "bfloat16" if BFLOAT16_FLAGS & set(flags) else "float32"
