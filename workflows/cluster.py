@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,11 +46,14 @@ def connected(where: str) -> Iterator[None]:
     if where not in ("local", "auto"):
         _require_listener(where)
     extra: dict[str, Any] = {"include_dashboard": False, "num_cpus": len(os.sched_getaffinity(0))} if where == "local" else {}
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR, **extra)
     except Exception as error:  # Ray raises plain `Exception` for a node that is slow to start, among others
         advice = "try again when the machine is less busy" if where == "local" else "--cluster local starts one here"
         raise ClusterError(f"cluster {where!r} cannot be had: {first_line(error)}; {advice}") from error
+    if callable(handler) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)  # Ray has put its own in place, which ends the process before the run is on record
     try:
         yield
     finally:

@@ -236,3 +236,15 @@ def test_killed_driver_of_a_cluster_resumes(command: Command, checkpoint: Path, 
     assert {place: counts[place] for place in done} == done
     assert command("predict", *options, "--out", "whole", "--store", "other").status == 0
     assert results(tmp_path / "run") == results(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_driver_of_a_cluster_says_how_to_go_on(checkpoint: Path, tmp_path: Path, number: int):
+    """Ctrl-C and a batch system's end signal stop a cluster run as they stop one in process; Ray's own handler does not come first."""
+    write_fasta(tmp_path / "in.fasta", [(f"job{n}", sequence(n)) for n in range(10)])
+    process = start_command(checkpoint, tmp_path, "in.fasta", "--steps", "6", "--threads", "1", "--out", "run", "--cluster", "local")
+    kill_in_the_middle(process, tmp_path / "run", written=1, number=number)
+    assert process.returncode == 130
+    assert "the same command again goes on" in (tmp_path / "output.txt").read_text()
+    assert not (tmp_path / "run" / ".journal").exists()
