@@ -5,10 +5,15 @@ and an `Objective` trains.
 """
 
 from structgen.generative import times, weights
-from structgen.generative.coupling import Coupling, Independent
+from structgen.generative.assignment import Assignment, assign
+from structgen.generative.coupling import Coupling, Given, Independent, OptimalTransport, Sinkhorn
 from structgen.generative.denoiser import Denoise, Denoiser, Network, Reading
+from structgen.generative.discrete import Chain, cosine_betas, linear_betas
+from structgen.generative.divergence import Divergence, normal_probes, sign_probes
 from structgen.generative.ema import Ema
+from structgen.generative.guidance import Drop, autoguidance, classifier, classifier_free, classifier_free_at_once, potential
 from structgen.generative.interpolate import slerp
+from structgen.generative.likelihood import Bins, bits_per_dimension, log_likelihood
 from structgen.generative.noise import Rng, generators, normal_like
 from structgen.generative.objective import Error, Loss, Noised, Objective, Regression, data_error, noise_error, velocity_error
 from structgen.generative.path import Endpoints, Path, Time, X, over
@@ -24,6 +29,7 @@ from structgen.generative.paths import (
 )
 from structgen.generative.readings import Preconditioned, ReadData, ReadNoise, ReadVelocity
 from structgen.generative.sample import Solver, advance, identity, sample
+from structgen.generative.score_matching import ScoreMatching
 from structgen.generative.solvers import (
     DORMAND_PRINCE,
     MIDPOINT,
@@ -60,51 +66,63 @@ from structgen.generative.solvers import (
     sample_adaptive,
     unipc,
 )
-from structgen.generative.times import LogitNormal, LogNormal, TimeSampler, Uniform
+from structgen.generative.times import CosMap, LogitNormal, LogNormal, Mode, TimeSampler, Uniform
+from structgen.generative.variational import Bound, Hybrid, LearnedVariance, bound
 from structgen.generative.weights import Weight
 
 __all__ = [
-    "DORMAND_PRINCE",
-    "MIDPOINT",
-    "RALSTON3",
-    "RK4",
-    "X",
     "Ancestral",
     "AnnealedLangevin",
+    "Assignment",
     "Betas",
+    "Bins",
+    "Bound",
+    "Chain",
     "Churn",
     "Corrected",
+    "CosMap",
     "Cosine",
     "CosineBetas",
     "Coupling",
+    "DORMAND_PRINCE",
     "DataInLogSnr",
     "Ddim",
     "Denoise",
     "Denoiser",
+    "Divergence",
     "DpmPlusPlus2M",
     "DpmSingle2",
     "DpmSingle3",
+    "Drop",
     "Ema",
     "Endpoints",
     "Error",
     "Euler",
     "EulerMaruyama",
+    "Given",
     "Heun",
+    "Hybrid",
     "Independent",
+    "LearnedVariance",
     "Linear",
     "LinearBetas",
     "LogNormal",
     "LogitNormal",
     "Loss",
+    "MIDPOINT",
+    "Mode",
     "Multistep",
     "Network",
     "NoiseInLogSnr",
     "NoiseInTime",
     "Noised",
     "Objective",
+    "OptimalTransport",
     "Pair",
     "Path",
     "Preconditioned",
+    "RALSTON3",
+    "RK4",
     "ReadData",
     "ReadNoise",
     "ReadVelocity",
@@ -113,6 +131,8 @@ __all__ = [
     "Rng",
     "Rule",
     "RungeKutta",
+    "ScoreMatching",
+    "Sinkhorn",
     "Solver",
     "StochasticHeun",
     "SubVariancePreserving",
@@ -125,8 +145,17 @@ __all__ = [
     "VariancePreserving",
     "VelocityInTime",
     "Weight",
+    "X",
     "adams",
     "advance",
+    "assign",
+    "autoguidance",
+    "bits_per_dimension",
+    "bound",
+    "classifier",
+    "classifier_free",
+    "classifier_free_at_once",
+    "cosine_betas",
     "data_error",
     "deis",
     "diffusion_squared",
@@ -135,11 +164,16 @@ __all__ = [
     "generators",
     "identity",
     "langevin",
+    "linear_betas",
+    "log_likelihood",
     "noise_error",
     "normal_like",
+    "normal_probes",
     "over",
+    "potential",
     "sample",
     "sample_adaptive",
+    "sign_probes",
     "slerp",
     "times",
     "unipc",

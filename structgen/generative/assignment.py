@@ -106,15 +106,17 @@ def _auction(market: _Market, increment: float, least: float, enough: int) -> li
     A bid raises the price to the point where the second-best column is as good, plus the increment. With increment 0 every assigned row
     holds a best column; then bids that raise nothing, and those after the first 2 n, are left out.
     """
-    price, column_of, row_of, stale = market.price, market.column_of, market.row_of, []
-    free, left, bids = list(range(len(row_of))), [], 2 * len(row_of)
+    price, column_of, row_of = market.price, market.column_of, market.row_of
+    free, bids = list(range(len(row_of))), 2 * len(row_of)
+    stale: list[int] = []
+    left: list[int] = []
     while len(free) + len(stale) > enough and (increment or bids > 0):
         if not free:
             market.list_again(stale, SHORT)
             free, stale = stale, []
         row, best, second = free.pop(), inf, inf
         bids -= 1
-        for key, column, cost in zip(market.keys[row], market.columns[row], market.costs[row]):  # noqa: B905: the hottest line
+        for key, column, cost in zip(market.keys[row], market.columns[row], market.costs[row], strict=False):
             if key >= second:
                 break
             value = cost + price[column]
@@ -143,7 +145,7 @@ def _augment(market: _Market, root: int) -> None:
 
     Dijkstra's search. The queue holds columns, and as ~row those rows whose list ended before it was known to be long enough.
     """
-    price, column_of, row_of = market.price, market.column_of, market.row_of
+    price, row_of = market.price, market.row_of
     reach: dict[int, float] = {}
     came_from: dict[int, int] = {}
     left_at: dict[int, tuple[float, float]] = {}  # row: its distance and the value of the column that it holds
@@ -151,7 +153,7 @@ def _augment(market: _Market, root: int) -> None:
     shortest, end, row, start = inf, -1, root, 0.0
     while True:
         start, held = left_at.setdefault(row, (start, _held(market, row)))
-        for key, column, cost in zip(market.keys[row], market.columns[row], market.costs[row]):  # noqa: B905
+        for key, column, cost in zip(market.keys[row], market.columns[row], market.costs[row], strict=False):
             if key - held + start >= shortest:
                 break
             there = start + max(cost + price[column] - held, 0.0)  # never below `start` by rounding: the path could close on itself
@@ -203,5 +205,5 @@ def _proved(market: _Market) -> Assignment:
     taken = cost.gather(1, columns[:, None])
     gap = (taken.sum() - (cost + price).amin(1).sum() + price.sum()).item()
     if gap > 1e-9 * max(taken.abs().sum().item(), (cost.amax() - cost.amin()).item()):
-        raise NumericalError(f"rounding left the assignment up to {gap:.1e} above the least cost {taken.sum().item():.6g}; rescale the costs")
+        raise NumericalError(f"rounding left the assignment up to {gap:.1e} over the least, {taken.sum().item():.6g}: rescale the costs")
     return Assignment(columns, price, gap)

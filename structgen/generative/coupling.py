@@ -47,7 +47,7 @@ class Given(Coupling):
 
 @dataclass(frozen=True)
 class OptimalTransport(Coupling):
-    """The permutation of a batch's noise that makes the squared distances to its data least in sum (Tong et al. 2023; Pooladian et al. 2023).
+    """The permutation of a batch's noise that makes the squared distances to its data least in sum (Tong et al. 2023, section 3.2).
 
     `source` draws the ends; with `Given` this pairs two data sets. Every noise is used once. On a path with constant rates it makes E
     |velocity|^2 as small as the batch allows. `assign` may be another exact solver of the same problem.

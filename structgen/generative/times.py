@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from structgen.errors import ConfigError
 from structgen.generative.noise import Rng, normal_like
 from structgen.generative.path import Path, Time, X
 
@@ -126,6 +127,46 @@ class LogitNormal(TimeSampler):
 
     def log_density(self, t: Time) -> Time:
         return _log_normal((t.logit() - self.mean) / self.std) - (t * (1 - t)).log() - math.log(self.std)
+
+
+@dataclass(frozen=True)
+class Mode(TimeSampler):
+    """1 - u - scale (cos^2(pi u / 2) - 1 + u) for uniform u (SD3, eq. 20): around the middle for scale > 0, at the ends for scale < 0,
+    uniform at 0. Raises `ConfigError` outside -1 ... 2 / (pi - 2), where it would not be monotone."""
+
+    scale: float = 1.29
+
+    def __post_init__(self) -> None:
+        if not -1 <= self.scale <= 2 / (math.pi - 2):
+            raise ConfigError(f"the scale of a mode density lies between -1 and 2 / (pi - 2) = 1.752; found {self.scale}")
+
+    def _time(self, share: Tensor) -> Time:
+        """t as a rising function of share = 1 - u."""
+        return share - self.scale * (torch.sin(share * math.pi / 2) ** 2 - share)
+
+    def from_normal(self, z: Tensor) -> Time:
+        return self._time(torch.special.ndtr(z))
+
+    def log_density(self, t: Time) -> Time:
+        """By bisection for u, so in float64 where it matters."""
+        low, high = torch.zeros_like(t), torch.ones_like(t)
+        for _ in range(60):
+            middle = (low + high) / 2
+            below = self._time(middle) < t
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return -(1 + self.scale - self.scale * math.pi / 2 * torch.sin(math.pi * (low + high) / 2)).log()
+
+
+@dataclass(frozen=True)
+class CosMap(TimeSampler):
+    """1 - 1 / (1 + tan(pi u / 2)) for uniform u: on the straight path, the log-SNR of the cosine path with uniform times (SD3, eq. 21)."""
+
+    def from_normal(self, z: Tensor) -> Time:
+        angle = torch.special.ndtr(z) * math.pi / 2
+        return torch.sin(angle) / (torch.cos(angle) + torch.sin(angle))
+
+    def log_density(self, t: Time) -> Time:
+        return math.log(2 / math.pi) - (1 - 2 * t + 2 * t**2).log()
 
 
 def _log_normal(z: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import torch
 
 from structgen.generative.path import Path, Time
+from structgen.generative.times import TimeSampler
 
 Weight: TypeAlias = Callable[[Path, Time], Time]
 """(path, t [b]) -> [b]."""
@@ -63,3 +64,24 @@ class Edm:
     def __call__(self, path: Path, t: Time) -> Time:
         alpha, sigma = path.alpha_sigma(t)
         return (sigma**2 + (alpha * self.sigma_data) ** 2) / (sigma * self.sigma_data) ** 2
+
+
+@dataclass(frozen=True)
+class FlowOfNoise:
+    """(sigma' - sigma alpha' / alpha)^2 = (sigma lambda' / 2)^2, lambda = log(alpha^2 / sigma^2): makes the noise error the velocity error
+    (SD3, eq. 8)."""
+
+    def __call__(self, path: Path, t: Time) -> Time:
+        (alpha, sigma), (alpha_rate, sigma_rate) = path.alpha_sigma(t), path.rates(t)
+        return (sigma_rate - sigma * alpha_rate / alpha) ** 2
+
+
+@dataclass(frozen=True)
+class Density:
+    """p(t) / q(t): a loss at times drawn from `drawn` has the mean that it would have at times drawn from `wanted` (SD3, section 3.1)."""
+
+    wanted: TimeSampler
+    drawn: TimeSampler
+
+    def __call__(self, path: Path, t: Time) -> Time:
+        return torch.exp(self.wanted.log_density(t) - self.drawn.log_density(t))
