@@ -22,6 +22,7 @@ import torch
 import yaml
 
 from structgen.alphafold3.confidence import ConfidenceHead
+from structgen.alphafold3.config import Sampling
 from structgen.alphafold3.model import AlphaFold3, Model, load_model, save_model
 from structgen.alphafold3.rollout import ConfidenceLoss, ConfidenceTerms, Rollout, roll_out
 from structgen.configuration import from_mapping
@@ -60,6 +61,7 @@ class ConfidenceRun:
     examples_per_step: int = 1
     log_every: int = 20
     checkpoint_every: int = 100
+    sampling: Sampling | None = None  # how the finished model is run when the user does not say; its own if not given
     rollouts: Rollouts = field(default_factory=Rollouts)
     loss: ConfidenceTerms = field(default_factory=ConfidenceTerms)
     optimisation: Optimisation = field(default_factory=Optimisation)
@@ -76,9 +78,11 @@ def read_run(path: Path) -> ConfidenceRun:
 def train_confidence(run: ConfidenceRun, model: Model, chains: ChainSet, out: Path) -> TrainState:
     """Roll out, then train the head: `rollouts/`, `log.jsonl`, `state.safetensors` and `model.safetensors` in `out`."""
     (out / "rollouts").mkdir(parents=True, exist_ok=True)
-    claim(out / "run.json", {"model": model.digest, "seed": run.seed, "rollouts": dataclasses.asdict(run.rollouts)})
-    paths = make_rollouts(run, model.network, chains, out)
     network = model.network
+    network.config = dataclasses.replace(network.config, sampling=run.sampling or network.config.sampling)
+    settings = {"rollouts": dataclasses.asdict(run.rollouts), "sampling": dataclasses.asdict(network.config.sampling)}
+    claim(out / "run.json", {"model": model.digest, "seed": run.seed, **settings})
+    paths = make_rollouts(run, network, chains, out)
     network.confidence.requires_grad_(True).train()
     state = resume(TrainState.start(network, run.optimisation), out / "state.safetensors")
     loss = ConfidenceLoss(network.confidence, run.loss)

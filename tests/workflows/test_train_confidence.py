@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from structgen.alphafold3.config import tiny
+from structgen.alphafold3.config import Sampling, tiny
 from structgen.alphafold3.model import AlphaFold3, Model, load_model, save_model
 from structgen.errors import ConfigError
 from structgen.features.chains import ChainSet
@@ -69,11 +69,14 @@ def test_a_cut_run_ends_as_an_uncut_one(chains: ChainSet, path: Path, tmp_path: 
 
 
 def test_only_the_head_changes(chains: ChainSet, path: Path, tmp_path: Path) -> None:
-    """The published model has another head, and every other tensor of the model that it was given."""
-    train_confidence(RUN, model(path), chains, tmp_path / "run")
-    before, after = (model(file).network.state_dict() for file in (path, tmp_path / "run" / "model.safetensors"))
-    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    """The published model has another head and the sampling that the run says, and every other tensor of the model that it was given."""
+    sampling = Sampling(cycles=1, steps=3, step_scale=1.25)
+    train_confidence(dataclasses.replace(RUN, sampling=sampling), model(path), chains, tmp_path / "run")
+    before, after = model(path), model(tmp_path / "run" / "model.safetensors")
+    weights = [one.network.state_dict() for one in (before, after)]
+    changed = {name for name in weights[0] if not torch.equal(weights[0][name], weights[1][name])}
     assert changed and all(name.startswith("confidence.") for name in changed)
+    assert after.config == dataclasses.replace(before.config, sampling=sampling)
 
 
 def test_rollouts_of_another_model_are_refused(chains: ChainSet, path: Path, tmp_path: Path) -> None:
