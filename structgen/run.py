@@ -28,6 +28,7 @@ class Run:
     settings: Settings
     model_name: str
     weights: str  # sha256 of the checkpoint
+    terms: str = ""  # of the model, as its checkpoint states them
     evidence: str = ""  # sha256 of the sequence database
     threads: int = 1  # of one fold, the same everywhere: sums of floating-point numbers depend on it
 

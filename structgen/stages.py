@@ -11,6 +11,7 @@ import dataclasses
 import gzip
 import hashlib
 import json
+import platform
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -160,6 +161,8 @@ class Write:
             msa_depth=depth,
             notes=(*job.notes, *notes),
             source=job.source,
+            terms=run.terms,
+            device=f"cpu {platform.machine()}",
         )
 
 

@@ -57,6 +57,7 @@ def predict(request: Request, console: Console) -> int:
         settings=settings,
         model_name=model.name,
         weights=model.digest,
+        terms=model.terms,
         evidence=_check_evidence(settings, jobs),
         threads=request.threads or torch.get_num_threads(),
     )

@@ -55,6 +55,7 @@ class Model:
     network: AlphaFold3
     digest: str  # sha256 of the checkpoint file
     card: str  # one paragraph: what it was trained on and what it reached; empty for an unknown checkpoint
+    terms: str = ""  # under which the weights and what they make may be used
 
     @property
     def config(self) -> Config:
@@ -84,16 +85,16 @@ def load_model(name_or_path: str = DEFAULT_MODEL, *, precision: Precision = "flo
         network = AlphaFold3(Config.from_json(metadata["config"]))
     _assign(network, tensors, path)
     network.eval().requires_grad_(False).to_precision(precision)
-    return Model(network, digest, metadata.get("card", ""))
+    return Model(network, digest, metadata.get("card", ""), metadata.get("terms", ""))
 
 
-def save_model(network: AlphaFold3, path: Path, *, card: str = "", dtype: torch.dtype = torch.float32) -> None:
+def save_model(network: AlphaFold3, path: Path, *, card: str = "", terms: str = "", dtype: torch.dtype = torch.float32) -> None:
     """Write weights in `dtype`, buffers (the Fourier features) as they are, and the configuration into one safetensors file."""
     parameters = dict(network.named_parameters())
     tensors = {
         name: (tensor.detach().to(dtype) if name in parameters else tensor).contiguous() for name, tensor in network.state_dict().items()
     }
-    write_checkpoint(path, tensors, {"config": network.config.to_json(), "card": card})
+    write_checkpoint(path, tensors, {"config": network.config.to_json(), "card": card, "terms": terms})
 
 
 def _assign(network: AlphaFold3, tensors: dict[str, torch.Tensor], path: Path) -> None:
