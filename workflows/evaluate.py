@@ -170,11 +170,11 @@ def sample_scores(record: ChainRecord, tokens: Tokens, prediction: Prediction) -
 
 
 def read_rows(path: Path, protocol: Protocol) -> list[Row]:
-    """The rows of an earlier start of the same evaluation; a last line that was cut off is dropped.
+    """The rows of an earlier start of the same evaluation, whatever its limit; a last line that was cut off is dropped.
 
     Raises `ConfigError` if the file belongs to another evaluation.
     """
-    head = {"protocol": json.loads(json.dumps(dataclasses.asdict(protocol)))}
+    head = {"protocol": json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(protocol, limit=0))))}
     if not path.exists():
         replace_file(path, (json.dumps(head) + "\n").encode())
         return []
@@ -188,10 +188,11 @@ def read_rows(path: Path, protocol: Protocol) -> list[Row]:
 
 
 def evaluate(protocol: Protocol, model: Model, chains: ChainSet, out: Path) -> Row:
-    """Judge the model and write the summary to `out`, the rows beside it."""
+    """Judge the model and write the summary to `out`, the rows beside it. Of an earlier start's rows, those within the limit count."""
     out.parent.mkdir(parents=True, exist_ok=True)
     path = out.with_suffix(".jsonl")
-    found = read_rows(path, protocol)
+    judged = {(index, evidence) for index in selection(chains, protocol) for evidence in protocol.evidence}
+    found = [row for row in read_rows(path, protocol) if (row["index"], row["evidence"]) in judged]
     done = {(row["index"], row["evidence"]) for row in found}
     with open(path, "a", encoding="utf-8") as handle:
         for row in rows(protocol, model, chains, done):

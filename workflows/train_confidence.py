@@ -188,13 +188,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--export", type=Path, help="where to write the trained model in bfloat16, as a package ships it")
     parser.add_argument("--card", default="", help="a paragraph for the exported file: what it was trained on")
+    parser.add_argument("--terms", default="Apache-2.0", help="under which the exported weights may be used")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(options.threads)
     train_confidence(read_run(options.config), load_model(options.model), ChainSet(options.chains), options.out)
     if options.export:
         trained = load_model(str(options.out / "model.safetensors")).network
-        save_model(trained, options.export, card=options.card, dtype=torch.bfloat16)
+        save_model(trained, options.export, card=options.card, terms=options.terms, dtype=torch.bfloat16)
 
 
 if __name__ == "__main__":

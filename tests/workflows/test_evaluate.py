@@ -71,6 +71,8 @@ def test_a_cut_evaluation_ends_as_an_uncut_one(chains: ChainSet, model: Model, t
     again = [json.loads(line) for line in cut.with_suffix(".jsonl").read_text().splitlines()]
     assert without_time(again) == without_time([json.loads(line) for line in lines])
     assert first["sequence"] == second["sequence"] and first["profile"] == second["profile"]
+    fewer = evaluate(protocol(model, limit=2), model, chains, whole)
+    assert fewer["sequence"]["chains"] == 2 and len(whole.with_suffix(".jsonl").read_text().splitlines()) == 1 + 4
     with pytest.raises(ConfigError, match="another model or other settings"):
         evaluate(protocol(model, seed=2), model, chains, whole)
 
