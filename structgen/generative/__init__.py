@@ -66,7 +66,7 @@ from structgen.generative.solvers import (
     sample_adaptive,
     unipc,
 )
-from structgen.generative.times import CosMap, LogitNormal, LogNormal, Mode, TimeSampler, Uniform
+from structgen.generative.times import CosMap, LogitNormal, LogNormal, Mode, Steps, TimeSampler, Uniform
 from structgen.generative.variational import Bound, Hybrid, LearnedVariance, bound
 from structgen.generative.weights import Weight
 
@@ -135,6 +135,7 @@ __all__ = [
     "Sinkhorn",
     "Solver",
     "StochasticHeun",
+    "Steps",
     "SubVariancePreserving",
     "Tableau",
     "Time",

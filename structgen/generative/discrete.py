@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -32,18 +32,17 @@ class Chain:
     """
 
     betas: Tensor
+    log_alpha_bar: Tensor = field(init=False, repr=False)
+    """log of ab_k = prod (1 - beta) for k = 0, ..., T [T + 1]."""
 
     def __post_init__(self) -> None:
         if self.betas.ndim != 1 or not ((self.betas > 0) & (self.betas < 1)).all():
             raise ConfigError(f"betas lie between 0 and 1; found {self.betas.min().item():g} to {self.betas.max().item():g}")
+        sums = torch.log1p(-self.betas).cumsum(0)
+        object.__setattr__(self, "log_alpha_bar", torch.cat([sums.new_zeros(1), sums]))
 
     def __len__(self) -> int:
         return len(self.betas)
-
-    @property
-    def log_alpha_bar(self) -> Tensor:
-        """log of ab_k = prod (1 - beta) for k = 0, ..., T [T + 1]."""
-        return torch.cat([self.betas.new_zeros(1), torch.log1p(-self.betas).cumsum(0)])
 
     def beta(self, k: Tensor) -> Tensor:
         return self.betas.to(k.device)[k - 1]

@@ -101,6 +101,20 @@ class Uniform(TimeSampler):
 
 
 @dataclass(frozen=True)
+class Steps(TimeSampler):
+    """Uniform on 1 / count, 2 / count, ..., 1: the steps of a `Chain` (Ho et al. 2020, Algorithm 1, line 3)."""
+
+    count: int
+
+    def from_normal(self, z: Tensor) -> Time:
+        return ((torch.special.ndtr(z) * self.count).floor() + 1).clamp_max(self.count) / self.count
+
+    def log_density(self, t: Time) -> Time:
+        """The log of a step's probability."""
+        return torch.full_like(t, -math.log(self.count))
+
+
+@dataclass(frozen=True)
 class LogNormal(TimeSampler):
     """scale exp(mean + std z): noise levels of EDM (-1.2, 1.2) and AlphaFold 3 (-1.2, 1.5, scale = 16 angstrom)."""
 

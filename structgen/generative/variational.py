@@ -14,6 +14,7 @@ from structgen.generative.discrete import Chain, gaussian_kl, gaussian_nll
 from structgen.generative.noise import Rng, normal_like
 from structgen.generative.objective import Loss
 from structgen.generative.path import Endpoints, Time, X, over
+from structgen.generative.times import Steps
 
 Predict: TypeAlias = Callable[[X, Tensor], tuple[Endpoints, Tensor]]
 """(x_k [b, *event], k [b]) -> the endpoints and the log variance of the step back, which broadcasts to x."""
@@ -117,16 +118,11 @@ class Hybrid:
 
     def __call__(self, denoiser: LearnedVariance[Any], data: X, cond: Any, rng: Rng) -> Loss:
         truth = Endpoints(data, normal_like(data, rng))
-        k = uniform_steps(self.chain, data, rng)
-        x = self.chain.path().state(truth, self.chain.time(k, data))
+        t = Steps(len(self.chain)).draw(data, rng)
+        k = (t * len(self.chain)).round().long()
+        x = self.chain.path().state(truth, t)
         guess, log_variance = denoiser.predict(x, k, cond)
         simple = (guess.noise - truth.noise).square().flatten(1).mean(1)
         mean = self.chain.posterior_mean(Endpoints(guess.data.detach(), guess.noise.detach()), x, k)
         vlb = len(self.chain) * _term(self.chain, truth, mean, log_variance, x, k) / data[0].numel()
         return Loss(simple + self.share * vlb, {"simple": simple, "vlb": vlb})
-
-
-def uniform_steps(chain: Chain, data: X, rng: Rng) -> Tensor:
-    """k [b], uniform on 1, ..., T (Ho et al. 2020, Algorithm 1, line 3)."""
-    share = torch.special.ndtr(normal_like(data.new_empty(len(data), dtype=torch.float64), rng))
-    return (share * len(chain)).long().clamp_max(len(chain) - 1) + 1

@@ -28,7 +28,7 @@ class Sinusoidal(nn.Module):
 
 
 class RandomFourier(nn.Module):
-    """[cos(w t), sin(w t)] / sqrt(width / 2) for frequencies w ~ N(0, bandwidth^2), drawn once, kept with the weights (Rahimi & Recht 2007).
+    """[cos(w t), sin(w t)] / sqrt(width / 2) for frequencies w ~ N(0, bandwidth^2), kept with the weights (Rahimi & Recht 2007).
 
     The inner product of two times is exp(-(bandwidth (t - t'))^2 / 2) in expectation.
     """
