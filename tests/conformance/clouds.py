@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -57,8 +58,8 @@ class Cloud:
         return lambda x, t, s: self.denoise(path, x, t)
 
     def flow_to_data(self, path: Path, x: Tensor, t: float, steps: int = 800) -> Tensor:
-        """Where the probability flow takes x_t = x: Runge and Kutta's classical method in the logarithm of the noise level down to 1e-4, then
-        the denoiser. An oracle of its own: it knows no path but x / alpha at the level sigma / alpha."""
+        """Where the probability flow takes x_t = x: Runge and Kutta's classical method in the logarithm of the noise level down to 1e-4,
+        then the denoiser. An oracle of its own: it knows no path but x / alpha at the level sigma / alpha."""
         alpha, sigma = path.alpha_sigma(torch.tensor([t], dtype=F64))
         levels = torch.linspace((sigma / alpha).log().item(), math.log(1e-4), steps + 1, dtype=F64).tolist()
         y = x / over(alpha, x)
@@ -66,7 +67,7 @@ class Cloud:
         def slope(y: Tensor, level: float) -> Tensor:
             return y - self._data(y, level)
 
-        for a, b in zip(levels[:-1], levels[1:], strict=True):
+        for a, b in itertools.pairwise(levels):
             h = b - a
             k1 = slope(y, a)
             k2 = slope(y + h / 2 * k1, a + h / 2)

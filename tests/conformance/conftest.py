@@ -1,4 +1,5 @@
-"""Where measured figures go: one JSON line each, appended to the file that $STRUCTGEN_MEASURED names, so that a command can collect them."""
+"""Where measured figures go: one JSON line each, appended to the file that $STRUCTGEN_MEASURED names, so that a command can collect
+them."""
 
 from __future__ import annotations
 

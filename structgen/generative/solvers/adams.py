@@ -22,8 +22,8 @@ class VelocityInTime(Rule):
         return path.rates(t)
 
     def first(self, path: Path, t: Time, s: Time) -> First:
-        alpha_rate, sigma_rate = path.rates(t)
-        return First(torch.ones_like(t), (s - t) * alpha_rate, (s - t) * sigma_rate, torch.zeros_like(t))
+        none = torch.zeros_like(t)
+        return First(torch.ones_like(t), s - t, none, none, none)
 
     def variable(self, path: Path, t: Time) -> Tensor:
         return t

@@ -19,7 +19,8 @@ class NoiseInTime(Rule):
         return torch.zeros_like(t), torch.ones_like(t)
 
     def first(self, path: Path, t: Time, s: Time) -> First:
-        return First(torch.zeros_like(t), *path.alpha_sigma(s), torch.zeros_like(t))
+        none = torch.zeros_like(t)
+        return First(none, none, *path.alpha_sigma(s), none)
 
     def variable(self, path: Path, t: Time) -> Tensor:
         return torch.where(path.half_log_snr(t).isfinite(), t, torch.inf)

@@ -21,7 +21,8 @@ class NoiseInLogSnr(Rule):
         return torch.zeros_like(t), torch.ones_like(t)
 
     def first(self, path: Path, t: Time, s: Time) -> First:
-        return First(torch.zeros_like(t), *path.alpha_sigma(s), torch.zeros_like(t))
+        none = torch.zeros_like(t)
+        return First(none, none, *path.alpha_sigma(s), none)
 
     def variable(self, path: Path, t: Time) -> Tensor:
         return path.half_log_snr(t)
@@ -54,8 +55,8 @@ class DataInLogSnr(Rule):
         return torch.ones_like(t), torch.zeros_like(t)
 
     def first(self, path: Path, t: Time, s: Time) -> First:
-        (alpha, sigma), kept = path.alpha_sigma(s), self._kept(path, t, s)
-        return First(torch.zeros_like(t), alpha, sigma * kept, sigma * (1 - kept**2).clamp_min(0).sqrt())
+        (alpha, sigma), kept, none = path.alpha_sigma(s), self._kept(path, t, s), torch.zeros_like(t)
+        return First(none, none, alpha, sigma * kept, sigma * (1 - kept**2).clamp_min(0).sqrt())
 
     def variable(self, path: Path, t: Time) -> Tensor:
         return path.half_log_snr(t)

@@ -21,9 +21,10 @@ from structgen.generative.solvers.polynomial import basis, gauss_legendre, vanis
 
 
 class First(NamedTuple):
-    """The step of first order, keep x + data D + noise N + fresh z: what is left if the prediction stays as it is. All [n]."""
+    """The step of first order, x + now P or data D + noise N, plus fresh z: what is left if the prediction stays as it is. All [n]."""
 
-    keep: Tensor
+    keep: Tensor  # 1 for the former, 0 for the latter
+    now: Tensor
     data: Tensor
     noise: Tensor
     fresh: Tensor
@@ -61,6 +62,7 @@ class MultistepPlan(NamedTuple):
     p: Coefficient
     q: Coefficient
     keep: Coefficient
+    now: Coefficient
     data: Coefficient
     noise: Coefficient
     fresh: Coefficient
@@ -89,19 +91,20 @@ class Multistep(Solver[MultistepPlan, tuple[X, ...]]):
     def plan(self, path: Path, t: Time, s: Time) -> MultistepPlan:
         c = _beyond_first_order(self, path, t, s)
         p, q = self.rule.parts(path, t)
-        keep, data, noise, fresh = self.rule.first(path, t, s)
-        return MultistepPlan(t, p, q, keep, data + c[:, 0] * p, noise + c[:, 0] * q, fresh, c[:, 1:])
+        keep, now, data, noise, fresh = self.rule.first(path, t, s)
+        folded = torch.where(keep == 1, 0.0, c[:, 0])  # into the coefficients of the endpoints, which saves an operation
+        return MultistepPlan(t, p, q, keep, now + c[:, 0], data + folded * p, noise + folded * q, fresh, c[:, 1:])
 
     def step(self, plan: MultistepPlan, denoise: DenoiseAt, x: X, memory: tuple[X, ...] | None, rng: Rng) -> tuple[X, tuple[X, ...]]:
         ends, past = denoise(x, plan.t, plan.t), memory or ()
-        x = plus(x, plan.data, ends.data) if plan.keep else scaled(plan.data, ends.data)
-        x = plus(x, plan.noise, ends.noise)
+        latest = _prediction(plan, ends)
+        x = plus(x, plan.now, latest) if plan.keep else plus(scaled(plan.data, ends.data), plan.noise, ends.noise)
         for c, prediction in zip(plan.earlier, past, strict=False):
             if c:
                 x = plus(x, c, prediction)
         if plan.fresh:
             x = plus(x, plan.fresh, normal_like(x, rng))
-        return x, (_prediction(plan, ends), *past)[: self.order]
+        return x, (latest, *past)[: self.order]
 
 
 def _prediction(plan: MultistepPlan, ends: Endpoints) -> X:
