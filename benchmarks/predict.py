@@ -44,8 +44,8 @@ def measure(length: int, options: list[str]) -> dict[str, float]:
 
 def fold_seconds(run: dict) -> float:
     """Seconds of the fold stage of the run's only job."""
-    (job,) = run["jobs"].values() if isinstance(run["jobs"], dict) else run["jobs"]
-    return float(sum(entry.get("seconds", 0.0) or 0.0 for name, entry in job["stages"].items() if name.startswith("fold")))
+    (job,) = run["jobs"].values()
+    return float(sum(seed["seconds"] for seed in job["stages"]["fold"].values()))
 
 
 def main() -> None:
