@@ -203,7 +203,7 @@ class Config:
 
     @classmethod
     def from_json(cls, text: str) -> Config:
-        """Inverse of `to_json`. Raises `ConfigError` for text that is not JSON, an unknown key, a wrong type or a value outside a switch."""
+        """Inverse of `to_json`. Raises `ConfigError` for text that is not JSON and for an unknown key, a wrong type or a wrong value."""
         try:
             values = json.loads(text)
         except json.JSONDecodeError as error:
