@@ -111,6 +111,9 @@ class ConditionedTransition(nn.Module):
         return torch.sigmoid(self.s_gate(s)) * self.out(F.silu(swish) * linear)
 
 
+GROUP = 4  # blocks whose biases are made at once: products of few rows are slow
+
+
 @dataclass(frozen=True)
 class UnmadeBiases:
     """Pair biases that are made when their block runs and then dropped: less memory, more time if there is a second call."""
@@ -121,7 +124,8 @@ class UnmadeBiases:
 
     def make(self, heads: int) -> Iterator[Float[Tensor, "b *groups h i j"]]:
         """The biases of one block after the other."""
-        return (_biases(weight, self.z, self.seen) for weight in self.weight.split(heads))
+        for weight in self.weight.split(GROUP * heads):
+            yield from _biases(weight, self.z, self.seen).split(heads, dim=-3)
 
 
 class DiffusionTransformer(nn.Module):

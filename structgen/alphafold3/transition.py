@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from structgen.nn.linear import Linear
+from structgen.nn.linear import Linear, affine
 from structgen.nn.norms import LayerNorm
 from structgen.typing import Float, Tensor, typed
 
@@ -78,5 +78,5 @@ class Transition(nn.Module):
     def _updates(self, x: Tensor) -> Parts:
         for rows in blocks(x.shape[1], x[:, 0].numel() // x.shape[-1]):
             normed = self.norm(x[:, rows])
-            swish, linear = (F.linear(normed, half) for half in self.wide.weight.chunk(2))
+            swish, linear = (affine(normed, half) for half in self.wide.weight.chunk(2))
             yield rows, self.out(gated(F.silu(swish, inplace=not torch.is_grad_enabled()), linear))
