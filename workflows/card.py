@@ -40,7 +40,8 @@ FAILS = """## Where it fails
 - It was trained on windows of single chains: contacts beyond a window and interfaces of complexes were never shown.
 - It was shown the amino-acid frequencies of homologues, not their alignment: an alignment helps through the profile made of it.
 - No ligands, no nucleic acids, no modified residues; no disorder beyond missing atoms.
-- pLDDT is on the scale of lDDT and is meant to be believed: it is low for most chains.
+- pLDDT is on the scale of lDDT and right in the mean. Whether it tells good residues and samples from bad ones is in the two r above:
+  near 0 it says the mean and no more, and then ranking by it, by pTM or by the ranking score is no better than chance.
 
 ## Intended use
 
