@@ -15,6 +15,8 @@ from structgen.errors import ConfigError, NumericalError
 INCREMENTS = (0.5, 0.1, 0.02, 0.004, 0.0)  # of the auctions, in spreads of a row's short list
 SHORT = 16  # columns in a row's list at first
 LEFT = 0.015  # share of the rows that all auctions but the last leave unassigned: the last few would cost most of the bids
+PATIENCE = 300  # bids a row at most, against endless small raises; 5 to 10 are usual in the first auction and 2 in the others
+LAST = 6  # in the last auction: searching for paths is cheaper than the tail of its bids
 NO_RAISE = 1e-9  # spreads: a bid that raises a price by less leaves its row to the search for paths
 
 
@@ -35,8 +37,9 @@ def assign(cost: Tensor) -> Assignment:
     augmenting path for each row that is left (Jonker & Volgenant 1987).
 
     Prices only rise, so a row that has listed its nearest columns need not look at others until the price-adjusted cost of the last of the
-    list is reached: that makes the work of a bid independent of n. Computes in float64 on the CPU; n = 4096 takes seconds. Raises
-    `ConfigError` if the costs are not square or not finite, `NumericalError` if rounding spoiled the proof (gap above 1e-9 of the costs).
+    list is reached: that makes the work of a bid independent of n. Computes in float64 on the CPU; n = 4096 takes seconds in 64 dimensions. Costs whose best
+    columns hang together in long chains (points on a line, products) are slow: there a compiled solver is the better choice. Raises
+    `ConfigError` if the costs are not square or not finite, `NumericalError` if the gap is above 1e-9 of the total and of the costs' range.
     """
     if cost.ndim != 2 or cost.shape[0] != cost.shape[1] or not cost.isfinite().all():
         raise ConfigError(f"an assignment needs a square matrix of finite costs; found shape {list(cost.shape)}")
@@ -104,13 +107,13 @@ def _auction(market: _Market, increment: float, least: float, enough: int) -> li
     """Unassigned rows bid for their best column until at most `enough` are left, which are returned.
 
     A bid raises the price to the point where the second-best column is as good, plus the increment. With increment 0 every assigned row
-    holds a best column; then bids that raise nothing, and those after the first 2 n, are left out.
+    holds a best column; then bids that raise nothing are left out.
     """
     price, column_of, row_of = market.price, market.column_of, market.row_of
-    free, bids = list(range(len(row_of))), 2 * len(row_of)
+    free, bids = list(range(len(row_of))), (PATIENCE if increment else LAST) * len(row_of)
     stale: list[int] = []
     left: list[int] = []
-    while len(free) + len(stale) > enough and (increment or bids > 0):
+    while len(free) + len(stale) > enough and bids > 0:
         if not free:
             market.list_again(stale, SHORT)
             free, stale = stale, []

@@ -119,6 +119,7 @@ class Velocity(nn.Module):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_E6_learned_paths_are_straight(measured, rng):
     """Trained with transport: straightness at most 0.05, and one step within 1.5 times the sliced W2 of a hundred."""
     cloud, path = ring(), Linear()
