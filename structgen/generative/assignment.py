@@ -37,9 +37,10 @@ def assign(cost: Tensor) -> Assignment:
     augmenting path for each row that is left (Jonker & Volgenant 1987).
 
     Prices only rise, so a row that has listed its nearest columns need not look at others until the price-adjusted cost of the last of the
-    list is reached: that makes the work of a bid independent of n. Computes in float64 on the CPU; n = 4096 takes seconds in 64 dimensions. Costs whose best
-    columns hang together in long chains (points on a line, products) are slow: there a compiled solver is the better choice. Raises
-    `ConfigError` if the costs are not square or not finite, `NumericalError` if the gap is above 1e-9 of the total and of the costs' range.
+    list is reached: that makes the work of a bid independent of n. Computes in float64 on the CPU; n = 4096 takes seconds in 64 dimensions.
+    Costs whose best columns hang together in long chains (points on a line, products) are slow: there a compiled solver is better.
+    Raises `ConfigError` if the costs are not square or not finite, `NumericalError` if the gap is above 1e-9 of the total cost and of the
+    range of the costs.
     """
     if cost.ndim != 2 or cost.shape[0] != cost.shape[1] or not cost.isfinite().all():
         raise ConfigError(f"an assignment needs a square matrix of finite costs; found shape {list(cost.shape)}")
