@@ -111,7 +111,7 @@ class ConditionedTransition(nn.Module):
         return torch.sigmoid(self.s_gate(s)) * self.out(F.silu(swish) * linear)
 
 
-GROUP = 4  # blocks whose biases are made at once: products of few rows are slow
+GROUP = 2  # blocks whose biases are made at once: products of few rows are slow, many biases take memory
 
 
 @dataclass(frozen=True)
