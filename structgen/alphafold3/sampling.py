@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch.nn import functional as F
-
 from structgen.alphafold3.config import Sampling
+from structgen.features.conformers import rotations
 from structgen.generative import Churn, Euler, Rng, normal_like
 from structgen.generative.times import karras
 from structgen.typing import Bool, Float, Tensor
@@ -43,14 +41,3 @@ class CentreRandomAugmentation:
 def random_rotations(x: Float[Tensor, "b ..."], rng: Rng) -> Float[Tensor, "b 3 3"]:
     """A uniformly distributed proper rotation for each of the b examples of x, in its type and on its device."""
     return rotations(normal_like(x.new_empty(len(x), 4), rng))
-
-
-def rotations(q: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 3 3"]:
-    """The rotations of the quaternions q (real part first) made unit: uniform in SO(3) if q is standard normal."""
-    r, i, j, k = F.normalize(q, dim=-1).unbind(dim=-1)
-    rows = (
-        (1 - 2 * (j * j + k * k), 2 * (i * j - r * k), 2 * (i * k + r * j)),
-        (2 * (i * j + r * k), 1 - 2 * (i * i + k * k), 2 * (j * k - r * i)),
-        (2 * (i * k - r * j), 2 * (j * k + r * i), 1 - 2 * (i * i + j * j)),
-    )
-    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)

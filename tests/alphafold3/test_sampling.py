@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from structgen.alphafold3.config import Sampling
-from structgen.alphafold3.sampling import CentreRandomAugmentation, random_rotations, rotations, sampling_schedule
+from structgen.alphafold3.sampling import CentreRandomAugmentation, random_rotations, sampling_schedule
+from structgen.features.conformers import rotations
 from structgen.generative import VarianceExploding, normal_like, sample
 from tests.oracles import diffusion as oracle
 from tests.tolerance import FLOAT64_IDENTITY, assert_close
