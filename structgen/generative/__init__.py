@@ -30,6 +30,7 @@ from structgen.generative.paths import (
 from structgen.generative.readings import Preconditioned, ReadData, ReadNoise, ReadVelocity
 from structgen.generative.sample import Solver, advance, identity, sample
 from structgen.generative.score_matching import ScoreMatching
+from structgen.generative.sde import diffusion_squared
 from structgen.generative.solvers import (
     DORMAND_PRINCE,
     MIDPOINT,
@@ -59,7 +60,6 @@ from structgen.generative.solvers import (
     VelocityInTime,
     adams,
     deis,
-    diffusion_squared,
     dpm_multistep,
     dpm_plus_plus,
     langevin,

@@ -14,3 +14,8 @@ def coefficients(path: Path, t: Time) -> tuple[Time, Time]:
     (alpha, sigma), (alpha_rate, sigma_rate) = path.alpha_sigma(t), path.rates(t)
     f = alpha_rate / alpha
     return f, 2 * sigma * (sigma_rate - f * sigma)
+
+
+def diffusion_squared(path: Path, t: Time) -> Time:
+    """g^2 [b] alone; infinite where alpha is 0."""
+    return coefficients(path, t)[1]

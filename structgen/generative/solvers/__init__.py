@@ -12,7 +12,7 @@ from structgen.generative.solvers.dpm_single import DpmSingle2, DpmSingle3
 from structgen.generative.solvers.euler import Euler
 from structgen.generative.solvers.heun import Heun
 from structgen.generative.solvers.langevin import AnnealedLangevin, langevin
-from structgen.generative.solvers.maruyama import EulerMaruyama, StochasticHeun, diffusion_squared
+from structgen.generative.solvers.maruyama import EulerMaruyama, StochasticHeun
 from structgen.generative.solvers.multistep import Multistep, Rule
 from structgen.generative.solvers.predictor_corrector import Corrected
 from structgen.generative.solvers.runge_kutta import MIDPOINT, RALSTON3, RK4, RungeKutta, Tableau
@@ -47,7 +47,6 @@ __all__ = [
     "VelocityInTime",
     "adams",
     "deis",
-    "diffusion_squared",
     "dpm_multistep",
     "dpm_plus_plus",
     "langevin",

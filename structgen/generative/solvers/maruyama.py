@@ -11,13 +11,7 @@ from structgen.errors import ConfigError
 from structgen.generative.noise import Rng, normal_like
 from structgen.generative.path import Path, Time, X
 from structgen.generative.sample import Coefficient, DenoiseAt, Solver, plus
-
-
-def diffusion_squared(path: Path, t: Time) -> Time:
-    """g^2 of the forward SDE dx = f x dt + g dw whose law at every time is the path's: 2 sigma^2 (sigma' / sigma - alpha' / alpha), f =
-    alpha' / alpha (Song et al. 2021, eqs. 28-29). Infinite where alpha is 0."""
-    (alpha, sigma), (alpha_rate, sigma_rate) = path.alpha_sigma(t), path.rates(t)
-    return 2 * sigma * (sigma_rate - sigma * alpha_rate / alpha)
+from structgen.generative.sde import diffusion_squared
 
 
 def _checked(lam: float) -> None:
