@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import enum
 import types
 import typing
 from collections.abc import Mapping
@@ -49,11 +50,20 @@ def _value(hint: Any, value: Any, path: str) -> Any:
         if value is None and type(None) in arguments:
             return None
         return _value(next(a for a in arguments if a is not type(None)), value, path)
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return _member(hint, value, path)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not hint:
         raise ConfigError(f"{path}: found {value!r} of type {type(value).__name__}; expected {hint.__name__}")
     return value
+
+
+def _member(hint: type[enum.Enum], value: Any, path: str) -> enum.Enum:
+    try:
+        return hint(value)
+    except ValueError:
+        raise ConfigError(f"{path}: found {value!r}; expected one of {', '.join(repr(member.value) for member in hint)}") from None
 
 
 def _tuple(arguments: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:

@@ -35,7 +35,7 @@ class Run:
 
 def first_row(job: Job) -> Row:
     """The row with which a job enters the line."""
-    return {"slug": job.slug, "job": job.to_json(), "tokens": job.tokens, "error": ""}
+    return {"slug": job.slug, "job": job.to_json(), "tokens": job.residues, "error": ""}
 
 
 def fan_out(row: Row, seeds: Sequence[int]) -> list[Row]:
@@ -63,7 +63,7 @@ def searched_key(run: Run, sequence: str) -> str:
 
 def features_key(run: Run, job: Job, msas: Sequence[str]) -> str:
     """Of a job's features: its chains in order, their alignments, and what is taken of these. Its name does not matter."""
-    chains = [[chain.kind.value, chain.sequence] for chain in job.chains]
+    chains = [dataclasses.asdict(dataclasses.replace(c, id="", msa=None, templates=None, description="")) for c in job.chains]
     parameters = {"chains": chains, "alignment": dataclasses.asdict(run.settings.alignment)}
     return artifact_key("featurise", FEATURISE_VERSION, parameters=parameters, inputs=msas)
 

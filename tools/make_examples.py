@@ -13,9 +13,9 @@ import io
 import sys
 from pathlib import Path
 
-from structgen.features.job import read_jobs
 from structgen.io.a3m import write_a3m
 from structgen.io.fasta import Record, read_fasta
+from structgen.io.jobs.read import read_jobs
 from structgen.search.hmmer import JackhmmerSettings, load_database, search
 
 EXAMPLES = Path(__file__).parents[1] / "data" / "examples"

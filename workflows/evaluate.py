@@ -27,10 +27,10 @@ from structgen.alphafold3.config import Sampling
 from structgen.alphafold3.model import DEFAULT_MODEL, Model, load_model
 from structgen.alphafold3.ranking import best
 from structgen.errors import ConfigError
-from structgen.features.atoms import Kind, build_atoms
+from structgen.features.atoms import build_atoms
 from structgen.features.chains import ChainRecord, ChainSet
 from structgen.features.examples import labelled, show_profile
-from structgen.features.job import Chain, Job
+from structgen.features.job import Chain, Job, Kind
 from structgen.features.tokens import Tokens, tokenise
 from structgen.metrics.calibration import Tally
 from structgen.metrics.geometry import clashes_per_thousand, distances

@@ -17,7 +17,8 @@ import structgen
 from structgen.alphafold3.config import Sampling
 from structgen.alphafold3.model import Model, load_model
 from structgen.errors import ConfigError, InputError
-from structgen.features.job import Job, read_jobs
+from structgen.features.job import Job
+from structgen.io.jobs.read import read_jobs
 from structgen.manifest import RunManifest, is_running, job_errors, job_status, run_lock, stage_entries
 from structgen.run import Run, first_row
 from structgen.search.given import find_alignments, require_use
@@ -107,7 +108,7 @@ def _plan(
     elif manifest.jobs:
         console.print(f"Resuming {run.folder}: {len(finished)} of {len(jobs)} jobs are done", markup=False, highlight=False, soft_wrap=True)
     manifest.plan(
-        {job.slug: {"name": job.name, "source": job.source, "tokens": job.tokens} for job in jobs},
+        {job.slug: {"name": job.name, "source": job.source, "tokens": job.residues} for job in jobs},
         seeds=run.settings.seeds,
         finished=finished,
         software=structgen.__version__,

@@ -13,8 +13,9 @@ import torch
 from structgen.alphafold3.confidence import ERROR_BIN, ConfidenceLogits
 from structgen.alphafold3.config import Distogram
 from structgen.alphafold3.losses import distogram_edges, wide
-from structgen.features.atoms import Kind, Structure
+from structgen.features.atoms import Structure
 from structgen.features.batch import Batch
+from structgen.features.job import Kind
 from structgen.features.tokens import Tokens
 from structgen.metrics.neighbours import pairs_within
 from structgen.metrics.sasa import fraction_disordered

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from structgen.errors import InputError
 from structgen.features import chemistry
-
-if TYPE_CHECKING:
-    from structgen.features.job import Chain, Job
-
-
-class Kind(StrEnum):
-    """What a chain is made of."""
-
-    PROTEIN = "protein"
-    RNA = "rna"
-    DNA = "dna"
-    LIGAND = "ligand"
+from structgen.features.job import Chain, Job, Kind
 
 
 @dataclass(frozen=True)
@@ -98,8 +86,8 @@ def _residue_classes(chain: Chain) -> np.ndarray:
 
 
 def _entities(job: Job) -> tuple[np.ndarray, np.ndarray]:
-    """Entity numbers by first appearance of a (kind, sequence), and the copy number of every chain inside its entity."""
-    seen: dict[tuple[Kind, str], int] = {}
-    entity = np.array([seen.setdefault((chain.kind, chain.sequence), len(seen) + 1) for chain in job.chains], np.int64)
+    """Entity numbers by first appearance of a chain's content, and the copy number of every chain inside its entity."""
+    seen: dict[tuple[Any, ...], int] = {}
+    entity = np.array([seen.setdefault(chain.content, len(seen) + 1) for chain in job.chains], np.int64)
     copy = np.array([np.count_nonzero(entity[: i + 1] == e) for i, e in enumerate(entity)], np.int64)
     return entity, copy

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from structgen.features.atoms import Kind, build_atoms
+from structgen.features.atoms import build_atoms
 from structgen.features.batch import Batch
 from structgen.features.chains import ChainRecord, ChainSet
 from structgen.features.conformers import pose_conformers
 from structgen.features.featurise import collate, featurise
-from structgen.features.job import Chain, Job
+from structgen.features.job import Chain, Job, Kind
 from structgen.features.tokens import tokenise
 from structgen.typing import Bool, Float, Tensor
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from structgen.features import chemistry
-from structgen.features.atoms import Kind
 from structgen.features.batch import Batch
 from structgen.features.conformers import reference_positions
+from structgen.features.job import Kind
 from structgen.features.msa import AlignmentFeatures, Msa, RowLimits, alignment_features
 from structgen.features.tokens import Tokens
 

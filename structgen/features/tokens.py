@@ -8,7 +8,8 @@ import numpy as np
 
 from structgen.errors import InputError
 from structgen.features import chemistry
-from structgen.features.atoms import Kind, Structure
+from structgen.features.atoms import Structure
+from structgen.features.job import Kind
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from structgen.features.atoms import Kind
+from structgen.features.job import Kind
 
 AMINO_ACIDS = {
     "ALA": ("A", "ALANINE"), "ARG": ("R", "ARGININE"), "ASN": ("N", "ASPARAGINE"), "ASP": ("D", "ASPARTIC ACID"),

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from structgen.features.atoms import Kind, Structure
+from structgen.features.atoms import Structure
+from structgen.features.job import Kind
 from structgen.io.provenance import Provenance
 
 AF3_VERSION = 4

@@ -12,7 +12,8 @@ import gemmi
 import numpy as np
 
 from structgen.errors import NumericalError
-from structgen.features.atoms import Kind, Structure
+from structgen.features.atoms import Structure
+from structgen.features.job import Kind
 from structgen.io.components import canonical_letter, component_name, component_type, is_standard, written_letter
 from structgen.io.modelcif import Table, modelcif_tables
 from structgen.io.printable import printable

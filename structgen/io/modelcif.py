@@ -8,7 +8,8 @@ from math import isfinite
 
 import numpy as np
 
-from structgen.features.atoms import Kind, Structure
+from structgen.features.atoms import Structure
+from structgen.features.job import Kind
 from structgen.io.provenance import Provenance
 from structgen.prediction import Prediction
 

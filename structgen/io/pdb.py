@@ -9,7 +9,8 @@ from textwrap import wrap
 import numpy as np
 
 from structgen.errors import InputError
-from structgen.features.atoms import Kind, Structure
+from structgen.features.atoms import Structure
+from structgen.features.job import Kind
 from structgen.io.components import is_standard
 from structgen.io.printable import printable
 from structgen.io.provenance import Provenance

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from math import isfinite
 
 from structgen.errors import NumericalError
-from structgen.features.atoms import Kind, Structure
+from structgen.features.atoms import Structure
+from structgen.features.job import Kind
 from structgen.features.tokens import Tokens
 from structgen.io.confidences import undefined_values
 from structgen.io.job_json import af3_job

@@ -1,9 +1,9 @@
 """One job's results as a folder: AlphaFold 3's layout with more in it.
 
-    <job>/seed-<seed>_sample-<k>/<job>_seed-<seed>_sample-<k>_{model.cif, model.pdb, confidences.json, summary_confidences.json}
-                                                              {pae.npz, extras.json}
-    <job>/<job>_{model.cif, model.pdb, confidences.json, summary_confidences.json}     copies of the best sample's
-    <job>/<job>_ranking_scores.csv and ranking_scores.csv, <job>_data.json, <job>_job.json, TERMS_OF_USE.md, LOG.txt, <job>_manifest.json
+<job>/seed-<seed>_sample-<k>/<job>_seed-<seed>_sample-<k>_{model.cif, model.pdb, confidences.json, summary_confidences.json}
+                                                          {pae.npz, extras.json}
+<job>/<job>_{model.cif, model.pdb, confidences.json, summary_confidences.json}     copies of the best sample's
+<job>/<job>_ranking_scores.csv and ranking_scores.csv, <job>_data.json, <job>_job.json, TERMS_OF_USE.md, LOG.txt, <job>_manifest.json
 """
 
 from __future__ import annotations

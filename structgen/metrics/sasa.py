@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from structgen.features.atoms import Kind, Structure
+from structgen.features.atoms import Structure
+from structgen.features.job import Kind
 from structgen.metrics.neighbours import pairs_within
 
 PROBE = 1.4  # angstrom, water

@@ -16,9 +16,9 @@ from structgen.alphafold3.config import Distogram, tiny
 from structgen.alphafold3.model import AlphaFold3
 from structgen.alphafold3.ranking import Alignment
 from structgen.alphafold3.trunk import TrunkOutput
-from structgen.features.atoms import Kind, Structure, build_atoms
+from structgen.features.atoms import Structure, build_atoms
 from structgen.features.featurise import featurise, pad
-from structgen.features.job import Chain, Job
+from structgen.features.job import Chain, Job, Kind
 from structgen.features.tokens import Tokens, tokenise
 from structgen.prediction import Prediction, Summary
 from tests.tolerance import BFLOAT16, FLOAT32_LAYER, FLOAT64_IDENTITY, FLOAT64_ORACLE, assert_close

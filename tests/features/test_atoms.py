@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from structgen.errors import InputError
 from structgen.features import chemistry
-from structgen.features.atoms import Kind, Structure, build_atoms
-from structgen.features.job import Chain, Job, protein_chains
+from structgen.features.atoms import Structure, build_atoms
+from structgen.features.job import Chain, Job, Kind, protein_chains
 from structgen.features.tokens import tokenise
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWYX"

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from structgen.features.atoms import build_atoms
 from structgen.features.featurise import featurise
-from structgen.features.job import Job, protein_chains, read_jobs
+from structgen.features.job import Job, protein_chains
 from structgen.features.msa import RowLimits, alignment_features
 from structgen.features.pairing import species_key
 from structgen.features.tokens import tokenise
 from structgen.io.a3m import read_a3m
+from structgen.io.jobs.read import read_jobs
 from structgen.search.given import find_alignments
 
 DATA = Path(__file__).parents[2] / "data"

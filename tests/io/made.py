@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from structgen.features.atoms import Kind, Structure, build_atoms
-from structgen.features.job import Chain, Job
+from structgen.features.atoms import Structure, build_atoms
+from structgen.features.job import Chain, Job, Kind
 from structgen.features.tokens import Tokens, tokenise
 from structgen.io.provenance import Provenance
 from structgen.prediction import Prediction, Summary

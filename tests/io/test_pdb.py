@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from structgen.errors import InputError
-from structgen.features.atoms import Kind, Structure
+from structgen.features.atoms import Structure
+from structgen.features.job import Kind
 from structgen.io.pdb import CHAIN_IDS, pdb_chain_ids, pdb_fits, write_pdb
 from tests.io.made import RNA_AND_LIGAND, made_prediction, made_provenance, made_tokens
 

@@ -9,7 +9,8 @@ import gemmi
 import numpy as np
 import pytest
 
-from structgen.features.atoms import Kind, Structure
+from structgen.features.atoms import Structure
+from structgen.features.job import Kind
 
 FILE = Path(__file__).parents[2] / "data/examples/structures/6lu7.cif.gz"
 

@@ -12,7 +12,7 @@ import pytest
 from Bio.PDB import PDBParser
 from Bio.PDB.SASA import ShrakeRupley
 
-from structgen.features.atoms import Kind
+from structgen.features.job import Kind
 from structgen.metrics import sasa
 from tests.metrics.conftest import Real
 

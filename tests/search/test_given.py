@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from structgen.errors import InputError
-from structgen.features.job import read_jobs
 from structgen.io.a3m import read_a3m
+from structgen.io.jobs.read import read_jobs
 from structgen.search.given import find_alignments, require_use
 
 EXAMPLES = Path(__file__).parents[2] / "data" / "examples"
