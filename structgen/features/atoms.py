@@ -44,6 +44,7 @@ def build_atoms(job: Job, *, first_residue: int = 1, ends_chain: bool = True) ->
     Letters outside the 20 standard ones are UNK, built up to CB. Raises `InputError` for a chain that is not a protein or that
     holds a character which is no letter.
     """
+    _refuse_what_is_not_built(job)
     classes = np.concatenate([_residue_classes(chain) for chain in job.chains])
     lengths = np.array([len(chain.sequence) for chain in job.chains])
     residue_chain = np.repeat(np.arange(len(lengths)), lengths)
@@ -69,6 +70,16 @@ def build_atoms(job: Job, *, first_residue: int = 1, ends_chain: bool = True) ->
         charges=chemistry.CHARGES[atom_class, slot],
         atom_residue=atom_residue,
     )
+
+
+def _refuse_what_is_not_built(job: Job) -> None:
+    """Nothing of a job is left out in silence."""
+    found = [f"a bond of chain {bond.first.chain} to chain {bond.second.chain}" for bond in job.bonds[:1]]
+    for chain in job.chains:
+        found += [f"{m.code} at position {m.position} of chain {chain.id}" for m in chain.modifications[:1]]
+        found += [f"cyclic chain {chain.id}"] if chain.cyclic else []
+    if found:
+        raise InputError("part of the job is not built yet", where=job.source, found=found[0], expected="plain linear proteins")
 
 
 _CODES = np.array(chemistry.CLASSES, "<U5")

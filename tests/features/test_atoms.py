@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from structgen.errors import InputError
 from structgen.features import chemistry
 from structgen.features.atoms import Structure, build_atoms
-from structgen.features.job import Chain, Job, Kind, protein_chains
+from structgen.features.job import Chain, Job, Kind, Modification, protein_chains
 from structgen.features.tokens import tokenise
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWYX"
@@ -79,6 +79,19 @@ def test_other_molecules_are_refused_by_name(kind: Kind) -> None:
     protein = build_atoms(job("MK"))
     with pytest.raises(InputError, match=f"chain A: {kind.value} is not built yet"):
         tokenise(replace(protein, chain_kinds=(kind,)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"modifications": (Modification(2, "MLY"),)}, "MLY at position 2 of chain A"),
+        ({"cyclic": True}, "cyclic chain A"),
+    ],
+)
+def test_parts_of_chains_that_are_not_built_are_refused(changes: dict, found: str) -> None:
+    """Nothing of a job is dropped in silence."""
+    with pytest.raises(InputError, match=f"not built yet; found {found}"):
+        build_atoms(Job("x", "x", (replace(job("MK").chains[0], **changes),)))
 
 
 @pytest.mark.parametrize(("sequence", "found"), [("", "no residues"), ("MkT", "'k' at position 2"), ("M-", "'-' at position 2")])
