@@ -35,20 +35,21 @@ class Given:
 
 @dataclass(frozen=True)
 class Alignments:
-    """Given alignments of one chain, each in any format that `io` reads; None or empty: no rows but the query.
+    """Given alignments of one chain, each in any format that `io` reads; none at all: no rows but the query.
 
     Rows of `paired` are paired with those of other chains by the key in their header or table; rows of `unpaired` never are.
     """
 
-    unpaired: Given | None = None
-    paired: Given | None = None
+    unpaired: tuple[Given, ...] = ()
+    paired: tuple[Given, ...] = ()
 
 
 @dataclass(frozen=True)
 class Template:
     """A given template: a structure file, a chain of it, and which query residue lies on which of its residues (both from 0).
 
-    Empty indices: found by alignment. An empty `chain`: the only one. `force` holds the prediction within `threshold` angstrom of it.
+    Empty indices: found by alignment. An empty `chain`: the only one, or the most similar. `force` holds the prediction within
+    `threshold` angstrom of it. A file of hits (.a3m, .hhr) names structures: `chain` is then one of its hits, or empty for all.
     """
 
     structure: Given
