@@ -141,19 +141,28 @@ def default_store() -> Path:
     return (Path(cache) if cache else Path.home() / ".cache") / "structgen" / "store"
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Put `content` at `path` atomically: a reader sees the old file or the new one, also after a power cut."""
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write in the block; at its end it takes the name `path` atomically: a reader sees the old file or the new one, also
+    after a power cut. An exception in the block leaves the old one.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     try:
         with open(descriptor, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     fsync_folder(path.parent)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put `content` at `path` atomically."""
+    with replacing(path) as file:
+        file.write(content)
 
 
 def fsync_folder(folder: Path) -> None:

@@ -4,33 +4,58 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
-import safetensors.torch
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from structgen.errors import CheckpointError
-from structgen.store import replace_file
+from structgen.store import replacing
 
 REQUIRED = "config"  # the network's configuration as JSON: a checkpoint needs no other file
 LENGTH = 8  # bytes of the header's length, which opens the file
+TYPES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64", torch.int32: "I32",
+    torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
 
 
-def write_checkpoint(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Put the checkpoint at `path`, whole or not at all; equal contents give equal bytes.
 
-    Raises `CheckpointError` for metadata without `config` or with values that are not text, and for tensors that safetensors
-    cannot hold (two names for one memory, not contiguous).
+    Every tensor is asked for twice, for its shape and for its numbers, and let go each time: a mapping that makes its tensors when
+    they are asked for is never in memory as a whole. Raises `CheckpointError` for metadata without `config` or with values that are not
+    text, for a type that safetensors does not have, and for a folder that cannot be written to.
     """
     _require_config(path, metadata)
     if not all(isinstance(text, str) for pair in metadata.items() for text in pair):
         raise CheckpointError(f"{path}: metadata must be text, found {metadata!r:.200}")
+    known = {name: tensors[name].to("meta") for name in sorted(tensors)}
+    names = sorted(known, key=lambda name: -known[name].itemsize)  # wide types first, so that every tensor is aligned
+    header = _header({name: known[name] for name in names}, metadata, path)
     try:
-        content = safetensors.torch.save(tensors, metadata)
-    except (SafetensorError, ValueError, RuntimeError, TypeError) as error:
-        raise CheckpointError(f"{path}: tensors cannot be written: {error}") from error
-    replace_file(path, _sorted_header(content))
+        with replacing(path) as file:
+            file.write(header)
+            for name in names:
+                file.write(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    except OSError as error:
+        raise CheckpointError(f"{path}: checkpoint cannot be written: {error.strerror or error}") from error
+
+
+def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], path: Path) -> bytes:
+    """The length of the header and the header itself: type, shape and place of every tensor."""
+    places: dict[str, object] = {"__metadata__": dict(metadata)}
+    start = 0
+    for name, tensor in tensors.items():
+        if tensor.dtype not in TYPES:
+            raise CheckpointError(f"{path}: {name} cannot be written: safetensors has no type {tensor.dtype}")
+        places[name] = {"dtype": TYPES[tensor.dtype], "shape": tuple(tensor.shape), "data_offsets": (start, start + tensor.nbytes)}
+        start += tensor.nbytes
+    text = json.dumps(places, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % LENGTH)
+    return len(text).to_bytes(LENGTH, "little") + text
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str], str]:
@@ -39,8 +64,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str], str]
     Raises `CheckpointError` for a file that is missing, truncated, not safetensors or without `config` in its metadata.
     """
     try:
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = file_digest(path)
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
@@ -48,23 +72,20 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str], str]
         raise CheckpointError(f"{path}: checkpoint cannot be read: {error.strerror or error}") from error
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: not a whole safetensors file ({error}); "
-            "other formats, PyTorch's among them, must be converted, and a damaged copy fetched again"
+            f"{path}: not a whole safetensors file ({error}); checkpoints of Protenix and OpenFold3 (PyTorch files) must be converted "
+            "with `structgen convert`, and a damaged copy fetched again"
         ) from error
     _require_config(path, metadata)
     return tensors, metadata, digest
 
 
-def _require_config(path: Path, metadata: dict[str, str]) -> None:
+def file_digest(path: Path) -> str:
+    """sha256 of a file's bytes. Raises `OSError`."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _require_config(path: Path, metadata: Mapping[str, str]) -> None:
     if REQUIRED not in metadata:
         found = ", ".join(sorted(metadata)) or "no metadata"
         raise CheckpointError(f"{path}: not a checkpoint of structgen: its metadata must hold {REQUIRED!r}; found {found}")
-
-
-def _sorted_header(content: bytes) -> bytes:
-    """The same file with the header's keys in order: safetensors writes the metadata in a random one."""
-    length = int.from_bytes(content[:LENGTH], "little")
-    header = json.loads(content[LENGTH : LENGTH + length])
-    text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % LENGTH)
-    return b"".join((len(text).to_bytes(LENGTH, "little"), text, memoryview(content)[LENGTH + length :]))
