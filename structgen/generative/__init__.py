@@ -5,10 +5,35 @@ and an `Objective` trains.
 """
 
 from structgen.generative import times, weights
+from structgen.generative.adjoint import Recomputed
 from structgen.generative.assignment import Assignment, assign
+from structgen.generative.bridge import GaussianLaw, LearnedLaw, PathLaw, Reversal, TableLaw, half_steps
+from structgen.generative.cnf import MaximumLikelihood, exact_trace, one_probe
 from structgen.generative.coupling import Coupling, Given, Independent, OptimalTransport, Sinkhorn
 from structgen.generative.denoiser import Denoise, Denoiser, Network, Reading
+from structgen.generative.diffflow import DiffFlow, PathDivergence
 from structgen.generative.discrete import Chain, cosine_betas, linear_betas
+from structgen.generative.distill import (
+    Adjacent,
+    Consistency,
+    ContinuousConsistency,
+    MeanFlow,
+    Mixed,
+    Progressive,
+    Proportional,
+    PseudoHuber,
+    Sorted,
+    Teacher,
+    TimePairs,
+    as_given,
+    doubling_steps,
+    growing_steps,
+    halvings,
+    inverse_gap,
+    reflow_pairs,
+    target_decay,
+    with_weights,
+)
 from structgen.generative.divergence import Divergence, normal_probes, sign_probes
 from structgen.generative.ema import Ema
 from structgen.generative.guidance import Drop, autoguidance, classifier, classifier_free, classifier_free_at_once, potential
@@ -27,7 +52,7 @@ from structgen.generative.paths import (
     VarianceExploding,
     VariancePreserving,
 )
-from structgen.generative.readings import Preconditioned, ReadData, ReadNoise, ReadVelocity
+from structgen.generative.readings import AverageVelocity, Consistent, Preconditioned, ReadData, ReadNoise, ReadVelocity
 from structgen.generative.sample import Solver, advance, identity, sample
 from structgen.generative.score_matching import ScoreMatching
 from structgen.generative.sde import diffusion_squared
@@ -67,18 +92,24 @@ from structgen.generative.solvers import (
     unipc,
 )
 from structgen.generative.times import CosMap, LogitNormal, LogNormal, Mode, Steps, TimeSampler, Uniform
+from structgen.generative.transitions import Drifted, Kernel, Transition
 from structgen.generative.variational import Bound, Hybrid, LearnedVariance, bound
 from structgen.generative.weights import Weight
 
 __all__ = [
+    "Adjacent",
     "Ancestral",
     "AnnealedLangevin",
     "Assignment",
+    "AverageVelocity",
     "Betas",
     "Bins",
     "Bound",
     "Chain",
     "Churn",
+    "Consistency",
+    "Consistent",
+    "ContinuousConsistency",
     "Corrected",
     "CosMap",
     "Cosine",
@@ -89,20 +120,25 @@ __all__ = [
     "Ddim",
     "Denoise",
     "Denoiser",
+    "DiffFlow",
     "Divergence",
     "DpmPlusPlus2M",
     "DpmSingle2",
     "DpmSingle3",
+    "Drifted",
     "Drop",
     "Ema",
     "Endpoints",
     "Error",
     "Euler",
     "EulerMaruyama",
+    "GaussianLaw",
     "Given",
     "Heun",
     "Hybrid",
     "Independent",
+    "Kernel",
+    "LearnedLaw",
     "LearnedVariance",
     "Linear",
     "LinearBetas",
@@ -110,6 +146,9 @@ __all__ = [
     "LogitNormal",
     "Loss",
     "MIDPOINT",
+    "MaximumLikelihood",
+    "MeanFlow",
+    "Mixed",
     "Mode",
     "Multistep",
     "Network",
@@ -120,27 +159,39 @@ __all__ = [
     "OptimalTransport",
     "Pair",
     "Path",
+    "PathDivergence",
+    "PathLaw",
     "Preconditioned",
+    "Progressive",
+    "Proportional",
+    "PseudoHuber",
     "RALSTON3",
     "RK4",
     "ReadData",
     "ReadNoise",
     "ReadVelocity",
     "Reading",
+    "Recomputed",
     "Regression",
+    "Reversal",
     "Rng",
     "Rule",
     "RungeKutta",
     "ScoreMatching",
     "Sinkhorn",
     "Solver",
-    "StochasticHeun",
+    "Sorted",
     "Steps",
+    "StochasticHeun",
     "SubVariancePreserving",
+    "TableLaw",
     "Tableau",
+    "Teacher",
     "Time",
+    "TimePairs",
     "TimeSampler",
     "Tolerance",
+    "Transition",
     "Uniform",
     "VarianceExploding",
     "VariancePreserving",
@@ -149,6 +200,7 @@ __all__ = [
     "X",
     "adams",
     "advance",
+    "as_given",
     "assign",
     "autoguidance",
     "bits_per_dimension",
@@ -160,24 +212,34 @@ __all__ = [
     "data_error",
     "deis",
     "diffusion_squared",
+    "doubling_steps",
     "dpm_multistep",
     "dpm_plus_plus",
+    "exact_trace",
     "generators",
+    "growing_steps",
+    "half_steps",
+    "halvings",
     "identity",
+    "inverse_gap",
     "langevin",
     "linear_betas",
     "log_likelihood",
     "noise_error",
     "normal_like",
     "normal_probes",
+    "one_probe",
     "over",
     "potential",
+    "reflow_pairs",
     "sample",
     "sample_adaptive",
     "sign_probes",
     "slerp",
+    "target_decay",
     "times",
     "unipc",
     "velocity_error",
     "weights",
+    "with_weights",
 ]

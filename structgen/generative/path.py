@@ -87,6 +87,18 @@ class Path(ABC):
         """The ends of the line that passes x at t with this velocity."""
         return _solve((self.alpha_sigma(t), x), (self.rates(t), velocity))
 
+    def from_mean_velocity(self, mean: X, x: X, t: Time, s: Time) -> Endpoints:
+        """The ends of the line that passes x at t and x - (t - s) mean at s; `from_velocity` where s = t."""
+        return _solve((self.alpha_sigma(t), x), (self._mean_rates(t, s), mean))
+
+    def _mean_rates(self, t: Time, s: Time) -> tuple[Time, Time]:
+        """The mean of `rates` from s to t; over steps too short for a difference, the rates in their middle."""
+        near = (t - s).abs() <= torch.finfo(t.dtype).eps ** (1 / 3) * t
+        length = torch.where(near, 1.0, t - s)
+        ends = zip(self.alpha_sigma(t), self.alpha_sigma(s), strict=True)
+        alpha, sigma = (torch.where(near, rate, (a - b) / length) for rate, (a, b) in zip(self.rates((t + s) / 2), ends, strict=True))
+        return alpha, sigma
+
     def through(self, x_t: X, t: Time, x_s: X, s: Time) -> Endpoints:
         """The ends of the line through two states at different times."""
         return _solve((self.alpha_sigma(t), x_t), (self.alpha_sigma(s), x_s))

@@ -1,10 +1,11 @@
-"""The ways to read a network: it predicts data, noise, velocity, or EDM's preconditioned residual."""
+"""The ways to read a network: it predicts data, noise, velocity, EDM's preconditioned residual, or a whole step of the flow."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from structgen.generative.denoiser import Reading
@@ -67,3 +68,40 @@ class Preconditioned(Reading):
         c_skip = alpha * self.sigma_data**2 / variance
         c_out = sigma * self.sigma_data * variance.rsqrt()
         return path.from_data(over(c_skip, x) * x + over(c_out, raw) * raw, x, t)
+
+
+@dataclass(frozen=True)
+class Consistent(Reading):
+    """A consistency function: data that the flow leads to, and at t = eps the state itself whatever the network says (Song et al. 2023,
+    appendix C).
+
+    Written for x / alpha at the noise level l = sigma / alpha, with l_0 that of eps, so that it holds on every path: c_skip =
+    sd^2 / ((l - l_0)^2 + sd^2), c_out = sd (l - l_0) / sqrt(l^2 + sd^2). Where alpha = 1 the value at eps is x, elsewhere x / alpha. The
+    network's input and time are those of `Preconditioned`, so alpha must not be 0. `sigma_data` is the standard deviation of the data.
+    """
+
+    sigma_data: float
+    eps: float = 0.002
+
+    def inputs(self, path: Path, x: X, t: Time, s: Time) -> tuple[X, Tensor]:
+        return Preconditioned(self.sigma_data).inputs(path, x, t, s)
+
+    def endpoints(self, path: Path, raw: X, x: X, t: Time, s: Time) -> Endpoints:
+        alpha, sigma = path.alpha_sigma(t)
+        alpha_0, sigma_0 = path.alpha_sigma(torch.full_like(t, self.eps))
+        above = (sigma * alpha_0 - alpha * sigma_0) / alpha_0  # alpha (l - l_0): exactly 0 at eps
+        c_skip = alpha * self.sigma_data**2 / (above**2 + (alpha * self.sigma_data) ** 2)
+        c_out = self.sigma_data * above * (sigma**2 + (alpha * self.sigma_data) ** 2).rsqrt()
+        return path.from_data(over(c_skip, x) * x + over(c_out, raw) * raw, x, t)
+
+
+@dataclass(frozen=True)
+class AverageVelocity(Reading):
+    """The output is u = (x_t - x_s) / (t - s), the mean of the velocity along the flow between the time and the time aimed at, and at s = t
+    the velocity itself (MeanFlow, eqs. 3 and 12). `Ddim()` makes the step x_s = x_t - (t - s) u. The network sees the times t and t - s."""
+
+    def inputs(self, path: Path, x: X, t: Time, s: Time) -> tuple[X, Tensor]:
+        return x, torch.stack([t, t - s], 1)
+
+    def endpoints(self, path: Path, raw: X, x: X, t: Time, s: Time) -> Endpoints:
+        return path.from_mean_velocity(raw, x, t, s)

@@ -44,6 +44,14 @@ class MinSnr:
 
 
 @dataclass(frozen=True)
+class TruncatedSnr:
+    """max((alpha / sigma)^2, 1): the data error or the noise error, whichever is larger (Salimans & Ho 2022, section 4)."""
+
+    def __call__(self, path: Path, t: Time) -> Time:
+        return torch.exp(2 * path.half_log_snr(t)).clamp_min(1.0)
+
+
+@dataclass(frozen=True)
 class Flow:
     """(alpha' - alpha sigma' / sigma)^2: makes the data error the velocity error."""
 
