@@ -15,7 +15,7 @@ from structgen.generative.denoiser import Denoise
 from structgen.generative.divergence import Divergence, exact
 from structgen.generative.noise import Rng, normal_like
 from structgen.generative.path import Endpoints, Path, Time, X
-from structgen.generative.sample import Solver, sample
+from structgen.generative.sample import Integrate, Solver, sample
 
 LogDensity: TypeAlias = Callable[[X], Tensor]
 """[b, *event] -> [b], in nats."""
@@ -31,20 +31,22 @@ def log_likelihood(
     *,
     divergence: Divergence = exact,
     prior: LogDensity | None = None,
+    integrate: Integrate = sample,
 ) -> Tensor:
     """log p(x) in nats [b] of x [b, *event], the state at times[0]: log p_T of where the flow takes it plus the integral of the
     divergence of the velocity (Chen et al. 2018; Song et al. 2021, eq. 39).
 
     Times rise from near data to the noisy end. The integral is one more coordinate of the state, with the divergence as its velocity, so
     every solver of the probability flow computes it at its own order. `prior` is the law at the last time, by default what a sampler starts
-    from: normal with standard deviation sigma there. Raises `ConfigError` if the times do not rise.
+    from: normal with standard deviation sigma there. `integrate` may be `sample` with another backward pass (`adjoint.Recomputed`). Raises
+    `ConfigError` if the times do not rise.
     """
     grid = torch.as_tensor(times, dtype=torch.float64)
     if grid.ndim != 1 or len(grid) < 2 or grid[0] >= grid[-1]:
         raise ConfigError("the times of a likelihood rise from data to noise; give the sampling grid reversed")
     event = x.shape[1:]
     start = torch.cat([x.flatten(1), x.new_zeros(len(x), 1)], 1)
-    end = sample(path, _with_divergence(path, denoise, divergence, event), solver, grid, start, rng)
+    end = integrate(path, _with_divergence(path, denoise, divergence, event), solver, grid, start, rng)
     law = prior or normal_density(path.alpha_sigma(grid[-1:])[1].item())
     return law(end[:, :-1].unflatten(1, event) if event else end[:, 0]) + end[:, -1]
 

@@ -43,6 +43,10 @@ class Solver(ABC, Generic[Plan, Memory]):
         """x at s, given x at t and this step's entry of the plan."""
 
 
+Integrate: TypeAlias = Callable[[Path, Denoise, Solver[Any, Any], Tensor, X, Rng], X]
+"""(path, denoise, solver, times, x, rng) -> the state at times[-1]: `sample`, or what stands for it."""
+
+
 def identity(x: X, rng: Rng) -> X:
     """x itself."""
     return x
@@ -93,12 +97,15 @@ def rows(plan: Plan) -> list[Plan]:
 
 def plus(x: Tensor, c: Coefficient, y: Tensor) -> Tensor:
     """x + c y in one operation, for a number c or one an example [b]."""
-    return torch.addcmul(x, over(c, y), y) if isinstance(c, Tensor) else torch.add(x, y, alpha=c)
+    return torch.add(x, y, alpha=c) if isinstance(c, float) else torch.addcmul(x, over(c, y), y)
 
 
 def scaled(c: Coefficient, y: Tensor) -> Tensor:
     """c y, for a number c or one an example [b]."""
-    return over(c, y) * y if isinstance(c, Tensor) else c * y
+    return torch.add(_ZERO, y, alpha=c) if isinstance(c, float) else over(c, y) * y
+
+
+_ZERO = torch.zeros(())  # 0 + c y is c y, and takes less time than to make a tensor of the number c
 
 
 def _like(plan: Plan, fields: Sequence[Any]) -> Plan:
