@@ -84,6 +84,26 @@ def models() -> None:
             _console().print(f"{name}{mark}\n  {load_model(name).card}", markup=False, highlight=False, soft_wrap=True)
 
 
+@app.command()
+def lecture(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="A picture of the list, or `all`; none: the list.")] = "",
+    out: Annotated[Path | None, typer.Option(help="PNG or SVG; for `all` a folder. NAME.png or lecture/ when not given.")] = None,
+    seed: Annotated[int, typer.Option(help="Of what is drawn and of tiny trainings.")] = 0,
+) -> None:
+    """Draw a method of diffusion models or flow matching on a two-dimensional set."""
+    with _exit_status():
+        from workflows.lecture import gallery
+
+        if name == "all":
+            for path in gallery.draw_all(out or Path("lecture"), seed):
+                typer.echo(path)
+        elif name:
+            gallery.draw(name, out or Path(f"{name}.png"), seed)
+            typer.echo(out or f"{name}.png")
+        else:
+            typer.echo(gallery.listing())
+
+
 def main() -> None:
     """The command line. Exit status: 0 done, 2 wrong input or settings, 3 failed work, 130 stopped by the user."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")

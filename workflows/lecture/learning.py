@@ -1,0 +1,74 @@
+"""The smallest network that shows a method, and its training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from structgen.generative import Denoise, Denoiser, Ema, Objective
+from structgen.nn.embeddings import Sinusoidal
+from structgen.train import Optimisation, TrainState, train_step
+
+
+class Perceptron(nn.Module):
+    """(x [b, d], times [b, k]) -> [b, d]: three hidden layers, smooth, so that derivatives of any order exist."""
+
+    def __init__(self, dimensions: int, times: int, rng: Generator, width: int = 96) -> None:
+        super().__init__()
+        self.waves = Sinusoidal(16, longest=40.0, scale=10.0)
+        sizes = (dimensions + 16 * times, width, width, width, dimensions)
+        layers = [layer for a, b in pairwise(sizes) for layer in (_linear(a, b, rng), nn.SiLU())]
+        self.body = nn.Sequential(*layers[:-1])
+
+    def forward(self, x: Tensor, times: Tensor, cond: Any = None) -> Tensor:
+        return self.body(torch.cat([x, self.waves(times).flatten(1).to(x)], 1))
+
+
+def _linear(inputs: int, outputs: int, rng: Generator) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(outputs, inputs, generator=rng) / inputs**0.5)
+        layer.bias.zero_()
+    return layer
+
+
+def trained(
+    denoiser: Denoiser[Any],
+    objective: Objective,
+    draw: Callable[[int], Tensor],
+    updates: int,
+    rng: Generator,
+    *,
+    batch: int = 256,
+    rate: float = 2e-3,
+    on_update: Callable[[int, float], None] = lambda update, loss: None,
+) -> Denoise:
+    """Train on `updates` batches of draw(count), with a rate that falls and weights that are averaged; the average is what is returned.
+    The denoiser itself is left as the last update made it."""
+    optimisation = Optimisation(
+        learning_rate=rate, warmup_steps=max(updates // 20, 1), decay=0.05, decay_steps=max(updates, 1), ema=Ema(0.995)
+    )
+
+    def loss(data: Tensor, rng: Generator) -> tuple[Tensor, dict[str, float]]:
+        return objective(denoiser, data, None, rng).total.mean(), {}
+
+    state = TrainState.start(denoiser, optimisation)
+    for update in range(updates):
+        state, metrics = train_step(state, [draw(batch).float()], loss, optimisation, rng)
+        on_update(update, metrics["loss"])
+    denoiser.load_state_dict(state.average)
+    return frozen(denoiser)
+
+
+def frozen(denoiser: Denoiser[Any]) -> Denoise:
+    """The denoiser as a function of states of any type, without gradients."""
+
+    def denoise(x: Tensor, t: Tensor, s: Tensor) -> Any:
+        with torch.no_grad():
+            return denoiser(x.float(), t.float(), s.float(), None)
+
+    return denoise
