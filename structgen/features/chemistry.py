@@ -18,7 +18,12 @@ CLASSES = (*_RESIDUES.split(), "GAP")
 UNKNOWN = 20
 GAP = 31
 SLOTS = 24  # the largest standard residue, G with OP3
-ATOMIC_NUMBERS = {"": 0, "C": 6, "N": 7, "O": 8, "P": 15, "S": 16}
+ELEMENTS_IN_ORDER = (
+    "H HE LI BE B C N O F NE NA MG AL SI P S CL AR K CA SC TI V CR MN FE CO NI CU ZN GA GE AS SE BR KR RB SR Y ZR NB MO TC RU RH PD AG CD "
+    "IN SN SB TE I XE CS BA LA CE PR ND PM SM EU GD TB DY HO ER TM YB LU HF TA W RE OS IR PT AU HG TL PB BI PO AT RN FR RA AC TH PA U NP "
+    "PU AM CM BK CF ES FM MD NO LR RF DB SG BH HS MT DS RG CN NH FL MC LV TS OG"
+).split()
+ATOMIC_NUMBERS = {"": 0, **{element: number for number, element in enumerate(ELEMENTS_IN_ORDER, 1)}, "D": 1}
 ILLEGAL = 255
 
 
@@ -38,10 +43,38 @@ def _letters(*, substitutes: dict[str, str]) -> np.ndarray:
 RESIDUE_OF_LETTER = _frozen(_letters(substitutes={}))
 """[256] class of a letter as a residue of the structure: B, J, O, U, X and Z are UNK."""
 
+
+def _nucleotides(letters: str, unknown: int, *, other: str) -> np.ndarray:
+    """[256] class of every ASCII code: `letters` in the order of the classes, other capitals `unknown`, the other acid's letter ILLEGAL."""
+    table = np.full(256, ILLEGAL, np.uint8)
+    table[ord("A") : ord("Z") + 1] = unknown
+    for place, letter in enumerate(letters):
+        table[ord(letter)] = unknown - len(letters) + place
+    if other:
+        table[ord(other)] = ILLEGAL
+    return table
+
+
+RNA_OF_LETTER = _frozen(_nucleotides("AGCU", 25, other="T"))
+DNA_OF_LETTER = _frozen(_nucleotides("AGCT", 30, other="U"))
+"""[256] class of a letter as a nucleotide of the structure: N, X and other capitals are N or DN; T in RNA and U in DNA are ILLEGAL."""
+
 _msa_letters = _letters(substitutes={"B": "D", "Z": "E", "U": "C"})
 _msa_letters[ord("-")] = GAP
 MSA_OF_LETTER = _frozen(_msa_letters)
 """[256] class of a letter in a column of an alignment: B is D, Z is E, U is C; J, O and X are UNK; '-' is the gap."""
+
+_rna_letters = _nucleotides("AGCU", 25, other="")
+_rna_letters[ord("T")] = _rna_letters[ord("U")]
+_rna_letters[ord("-")] = GAP
+MSA_OF_RNA_LETTER = _frozen(_rna_letters)
+"""The same for alignments of RNA: T, which databases of genomes write, is U; other capitals are N."""
+
+
+def atomic_numbers(elements: np.ndarray) -> np.ndarray:
+    """[n] atomic numbers of element symbols in capitals, 0 for an empty one; KeyError for what is no element."""
+    distinct, index = np.unique(elements, return_inverse=True)
+    return np.array([ATOMIC_NUMBERS[str(element)] for element in distinct], np.int64)[index].reshape(np.shape(elements))
 
 
 def encode(text: str | bytes, table: np.ndarray) -> np.ndarray:
@@ -62,9 +95,6 @@ def _load() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 ATOM_NAMES, ELEMENTS, CHARGES, IDEAL = _load()
 """[32, 24] names, elements and formal charges, [32, 24, 3] ideal coordinates of every slot; empty names fill the rest."""
-
-ATOMIC_NUMBER = _frozen(np.vectorize(ATOMIC_NUMBERS.__getitem__)(ELEMENTS))
-"""[32, 24] atomic number of every slot, 0 where the residue type has no such slot."""
 
 ATOM_COUNT = _frozen((ATOM_NAMES != "").sum(1))
 """[32] slots in use, the leaving atom (OXT or OP3) among them."""

@@ -9,13 +9,31 @@ import torch
 from torch import Tensor
 
 from structgen.features import chemistry
+from structgen.features.atoms import Structure
 from structgen.features.batch import Batch
-from structgen.features.tokens import Tokens
+from structgen.features.molecules import conformer
 
 
-def reference_positions(tokens: Tokens) -> np.ndarray:
-    """[L, 3] ideal coordinates of the dictionary (angstrom), every residue in the dictionary's own frame."""
-    return chemistry.IDEAL[tokens.restype[tokens.atom_token], tokens.atom_slot]
+def atom_reference(structure: Structure) -> np.ndarray:
+    """[L, 3] reference coordinates (angstrom), every residue in a frame of its own, zero where there are none.
+
+    Standard residues: the dictionary's ideal coordinates. Others: RDKit's conformer of the component with a fixed seed, or what it
+    falls back to (`molecules.conformer`).
+    """
+    residue_class = structure.residue_class[structure.atom_residue]
+    positions = chemistry.IDEAL[residue_class, _slot(structure, residue_class)]
+    starts = np.searchsorted(structure.atom_residue, np.arange(len(structure.residue_names) + 1))
+    components = structure.component_of
+    for r in np.flatnonzero(structure.atomised).tolist():
+        own, component = slice(starts[r], starts[r + 1]), components[str(structure.residue_names[r])]
+        index = component.index
+        positions[own] = np.nan_to_num(conformer(component)[[index[str(name)] for name in structure.atom_names[own]]])
+    return positions
+
+
+def _slot(structure: Structure, residue_class: np.ndarray) -> np.ndarray:
+    """[L] place of every atom in its class; 0 where the class has no such atom."""
+    return (chemistry.ATOM_NAMES[residue_class] == structure.atom_names[:, None]).argmax(1)
 
 
 def pose_conformers(batch: Batch, rng: torch.Generator) -> Batch:

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from structgen.features import chemistry
 from structgen.features.batch import Batch
-from structgen.features.conformers import reference_positions
 from structgen.features.job import Kind
 from structgen.features.msa import AlignmentFeatures, Msa, RowLimits, alignment_features
 from structgen.features.tokens import Tokens
@@ -68,7 +67,7 @@ def _token_features(tokens: Tokens) -> dict[str, np.ndarray]:
         "sym_id": structure.chain_copy[chain],
         "kind": np.array([_KINDS[kind] for kind in structure.chain_kinds])[chain],
         "restype": tokens.restype,
-        "token_bonds": np.zeros((n, n), np.float32),  # peptide bonds and disulfides are no entries (5.5)
+        "token_bonds": token_bonds(tokens),
         "token_mask": np.ones(n, bool),
         "centre_atom": tokens.centre_atom,
         "representative_atom": tokens.representative_atom,
@@ -77,16 +76,37 @@ def _token_features(tokens: Tokens) -> dict[str, np.ndarray]:
     }
 
 
+def token_bonds(tokens: Tokens) -> np.ndarray:
+    """[N, N] float32, symmetric: 1 between the tokens of a bond inside a ligand or an atomised residue, or of one that a job names (5.5).
+
+    Bonds of a modified residue to its neighbours in the chain are no entries, like those between standard residues.
+    """
+    structure, n = tokens.structure, len(tokens.residue)
+    bonds = structure.bonds[~along_chain(structure)]
+    first, second = tokens.atom_token[bonds].T
+    matrix = np.zeros((n, n), np.float32)
+    matrix[first, second] = matrix[second, first] = first != second
+    return matrix
+
+
+def along_chain(structure: Structure) -> np.ndarray:
+    """[B] bool: the bond joins neighbouring residues of a polymer."""
+    ends = structure.atom_residue[structure.bonds]
+    polymer = np.array([kind is not Kind.LIGAND for kind in structure.chain_kinds], bool)[structure.residue_chain]
+    same = structure.residue_chain[ends[:, 0]] == structure.residue_chain[ends[:, 1]]
+    return same & polymer[ends[:, 0]] & (np.abs(ends[:, 0] - ends[:, 1]) == 1)
+
+
 def _atom_features(tokens: Tokens) -> dict[str, np.ndarray]:
     """AF3_ALGORITHMS 5.4."""
     structure, present = tokens.structure, np.ones(len(tokens.atom_token), bool)
     return {
         "atom_to_token": tokens.atom_token,
         "atom_slot": tokens.atom_slot,
-        "ref_pos": reference_positions(tokens),
+        "ref_pos": tokens.reference,
         "ref_charge": structure.charges.astype(np.float32),
         "ref_mask": present,
-        "ref_element": chemistry.ATOMIC_NUMBER[tokens.restype[tokens.atom_token], tokens.atom_slot],
+        "ref_element": chemistry.atomic_numbers(structure.elements),
         "ref_atom_name_chars": name_characters(structure.atom_names),
         "ref_space_uid": structure.atom_residue,
         "atom_mask": present,

@@ -9,7 +9,9 @@ import numpy as np
 from structgen.errors import InputError
 from structgen.features import chemistry
 from structgen.features.atoms import Structure
-from structgen.features.job import Kind
+from structgen.features.conformers import atom_reference
+
+COLLINEAR = float(np.cos(np.radians(25)))  # SI 4.3.2: less than 25 degrees from a straight line
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,12 @@ class Tokens:
     residue: np.ndarray  # [N] index of the residue that the token is (part of)
     restype: np.ndarray  # [N] class of the 32-letter alphabet
     atom_token: np.ndarray  # [L]
-    atom_slot: np.ndarray  # [L] position in the fixed order of the residue type (SI 5.3)
+    atom_slot: np.ndarray  # [L] position in the fixed order of the residue type (SI 5.3), 0 for an atom that is a token
     centre_atom: np.ndarray  # [N]
     representative_atom: np.ndarray  # [N]
     frame_atoms: np.ndarray  # [N, 3] (a, b, c) of SI Algorithm 29
     frame_mask: np.ndarray  # [N] bool
+    reference: np.ndarray  # [L, 3] float32, angstrom: every residue's conformer in a frame of its own
 
     @property
     def chain(self) -> np.ndarray:
@@ -33,61 +36,86 @@ class Tokens:
 
 
 def tokenise(structure: Structure) -> Tokens:
-    """One token a standard residue (SI 2.6, AF3_ALGORITHMS 5.1). Atoms may be missing; then a frame is masked.
+    """One token a standard residue of a polymer, one an atom of everything else (SI 2.6). Atoms may be missing; then a frame is masked.
 
-    Raises `InputError` for a chain that is not a protein, a residue that is no standard one, or an atom that its residue cannot have.
+    Raises `InputError` for a residue without atoms and for an atom that its standard residue cannot have.
     """
-    restype = _restypes(structure)
-    slot = _slots(structure, restype)
-    atom_of_slot = np.full((len(restype), chemistry.SLOTS), -1, np.int64)
-    atom_of_slot[structure.atom_residue, slot] = np.arange(len(slot))
-    rows = np.arange(len(restype))
-    first = np.searchsorted(structure.atom_residue, rows)
-    if len(empty := np.flatnonzero(np.bincount(structure.atom_residue, minlength=len(rows)) == 0)):
+    if len(empty := np.flatnonzero(np.bincount(structure.atom_residue, minlength=len(structure.residue_names)) == 0)):
         raise InputError(f"residue {structure.residue_names[empty[0]]} at position {empty[0] + 1} has no atoms")
-    frame = atom_of_slot[:, _FRAME]
-    centre, representative = atom_of_slot[:, _CENTRE], atom_of_slot[rows, _REPRESENTATIVE[restype]]
+    single = structure.atomised[structure.atom_residue]
+    starts = single | (np.diff(structure.atom_residue, prepend=-1) != 0)
+    first = np.flatnonzero(starts)
+    residue, atom_token = structure.atom_residue[first], np.cumsum(starts) - 1
+    restype = structure.residue_class[residue]
+    slot = np.where(single, 0, _slots(structure, structure.residue_class))
+    atom_of_slot = np.full((len(first), chemistry.SLOTS), -1, np.int64)
+    atom_of_slot[atom_token, slot] = np.arange(len(slot))
+    standard, rows = ~single[first], np.arange(len(first))
+    centre, representative = atom_of_slot[rows, _CENTRE[restype]], atom_of_slot[rows, _REPRESENTATIVE[restype]]
+    reference = atom_reference(structure)
+    frame = np.where(standard[:, None], atom_of_slot[rows[:, None], _FRAME[restype]], -1)
+    frame[~standard] = _nearest_frames(structure, reference, first[~standard])
     return Tokens(
         structure=structure,
-        residue=rows,
+        residue=residue,
         restype=restype,
-        atom_token=structure.atom_residue,
+        atom_token=atom_token,
         atom_slot=slot,
-        centre_atom=np.where(centre < 0, first, centre),
-        representative_atom=np.where(representative < 0, first, representative),
+        centre_atom=np.where(standard & (centre >= 0), centre, first),
+        representative_atom=np.where(standard & (representative >= 0), representative, first),
         frame_atoms=np.maximum(frame, 0),
         frame_mask=np.all(frame >= 0, axis=1),
+        reference=reference,
     )
 
 
-_FRAME = [0, 1, 2]  # N, CA, C lead every amino acid
-_CENTRE = 1
-_REPRESENTATIVE = np.array([1 if code == "GLY" else 4 for code in chemistry.CLASSES])
-_SORTED_CODES = np.sort(np.array(chemistry.CLASSES[: chemistry.UNKNOWN + 1], "<U5"))
-_SORTED_CLASSES = np.argsort(np.array(chemistry.CLASSES[: chemistry.UNKNOWN + 1], "<U5"))
+def _named_slots(names: dict[str, str]) -> np.ndarray:
+    """[32] slot of an atom in every class, by kind of residue; 0 where the class has no such atom."""
+    slots = np.zeros(len(chemistry.CLASSES), np.int64)
+    for number, code in enumerate(chemistry.CLASSES[: chemistry.GAP]):
+        own = chemistry.ATOM_NAMES[number].tolist()
+        kind = "protein" if number <= chemistry.UNKNOWN else code[-1]
+        slots[number] = own.index(names[code if code in names else kind])
+    return slots
 
 
-def _restypes(structure: Structure) -> np.ndarray:
-    for id, kind in zip(structure.chain_ids, structure.chain_kinds, strict=True):
-        if kind is not Kind.PROTEIN:
-            raise InputError(f"chain {id}: {kind.value} is not built yet", expected="protein chains", remedy="leave the chain out")
-    place = np.minimum(np.searchsorted(_SORTED_CODES, structure.residue_names), len(_SORTED_CODES) - 1)
-    unknown = np.flatnonzero(_SORTED_CODES[place] != structure.residue_names)
-    if len(unknown):
-        raise InputError(
-            f"residue {structure.residue_names[unknown[0]]} at position {unknown[0] + 1} is not a standard amino acid",
-            expected="one of the 20 or UNK",
-            remedy="modified residues are not built yet: use the parent amino acid",
-        )
-    return _SORTED_CLASSES[place]
+_NUCLEIC = dict.fromkeys("AGCUTN", "C1'")
+_CENTRE = _named_slots({"protein": "CA", **_NUCLEIC})
+_REPRESENTATIVE = _named_slots({"protein": "CB", "GLY": "CA", "A": "C4", "G": "C4", "C": "C2", "U": "C2", "T": "C2", "N": "C1'"})
+_FRAME_NAMES = (("N", "C1'"), ("CA", "C3'"), ("C", "C4'"))
+_FRAME = np.stack([_named_slots({"protein": acid, **dict.fromkeys("AGCUTN", nucleic)}) for acid, nucleic in _FRAME_NAMES], 1)
 
 
-def _slots(structure: Structure, restype: np.ndarray) -> np.ndarray:
+def _slots(structure: Structure, residue_class: np.ndarray) -> np.ndarray:
     """[L] slot of every atom: the row of the residue type's names that equals the atom's name."""
-    matches = chemistry.ATOM_NAMES[restype[structure.atom_residue]] == structure.atom_names[:, None]
+    matches = chemistry.ATOM_NAMES[residue_class[structure.atom_residue]] == structure.atom_names[:, None]
     slot = matches.argmax(1)
-    wrong = np.flatnonzero(~matches[np.arange(len(slot)), slot])
+    wrong = np.flatnonzero(~matches[np.arange(len(slot)), slot] & ~structure.atomised[structure.atom_residue])
     if len(wrong):
         residue = structure.residue_names[structure.atom_residue[wrong[0]]]
         raise InputError(f"{residue} has no atom '{structure.atom_names[wrong[0]]}'", expected="heavy atoms of the standard residue")
     return slot
+
+
+def _nearest_frames(structure: Structure, reference: np.ndarray, atoms: np.ndarray) -> np.ndarray:
+    """[n, 3] frames of atoms that are tokens (SI 4.3.2), all -1 where there is none.
+
+    b is the atom, a and c the nearest and the next atom of its residue in the reference conformer, the first of equals. There is no
+    frame in a residue of fewer than three atoms, and none of three atoms near a line.
+    """
+    frames = np.full((len(atoms), 3), -1, np.int64)
+    residue = structure.atom_residue
+    for r in np.unique(residue[atoms]).tolist():
+        start, stop = np.searchsorted(residue, [r, r + 1])
+        if stop - start < 3:
+            continue
+        points = reference[start:stop].astype(np.float64)
+        distance = np.linalg.norm(points[:, None] - points, axis=-1)
+        np.fill_diagonal(distance, -1)
+        near = np.argsort(distance, axis=1, kind="stable")[:, 1:3]
+        left, right = points[near[:, 0]] - points, points[near[:, 1]] - points
+        length = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+        bent = (np.abs((left * right).sum(1)) < COLLINEAR * length) & np.isfinite(length)
+        own = np.stack([near[:, 0], np.arange(stop - start), near[:, 1]], 1) + start
+        frames[np.searchsorted(atoms, np.flatnonzero(bent) + start)] = own[bent]
+    return frames

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from structgen.errors import InputError
 from structgen.features import chemistry
 from structgen.features.atoms import Structure, build_atoms
-from structgen.features.job import Chain, Job, Kind, Modification, protein_chains
+from structgen.features.job import Chain, Job, Kind, protein_chains
 from structgen.features.tokens import tokenise
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWYX"
@@ -71,33 +71,10 @@ def test_elements_and_charges_are_the_dictionarys() -> None:
     assert table["LYS", "NZ"] == ("N", 1) and table["ARG", "NH2"] == ("N", 1) and table["HIS", "OXT"] == ("O", 0)
 
 
-@pytest.mark.parametrize("kind", [Kind.RNA, Kind.DNA, Kind.LIGAND])
-def test_other_molecules_are_refused_by_name(kind: Kind) -> None:
-    """What is not built is an error, in atoms and in tokens, never a skip."""
-    with pytest.raises(InputError, match=f"chain B: {kind.value} is not built yet; expected protein chains; remedy: leave the chain out"):
-        build_atoms(Job("x", "x", (Chain("A", Kind.PROTEIN, "MK"), Chain("B", kind, "ACGU"))))
-    protein = build_atoms(job("MK"))
-    with pytest.raises(InputError, match=f"chain A: {kind.value} is not built yet"):
-        tokenise(replace(protein, chain_kinds=(kind,)))
-
-
-@pytest.mark.parametrize(
-    ("changes", "found"),
-    [
-        ({"modifications": (Modification(2, "MLY"),)}, "MLY at position 2 of chain A"),
-        ({"cyclic": True}, "cyclic chain A"),
-    ],
-)
-def test_parts_of_chains_that_are_not_built_are_refused(changes: dict, found: str) -> None:
-    """Nothing of a job is dropped in silence."""
-    with pytest.raises(InputError, match=f"not built yet; found {found}"):
-        build_atoms(Job("x", "x", (replace(job("MK").chains[0], **changes),)))
-
-
 @pytest.mark.parametrize(("sequence", "found"), [("", "no residues"), ("MkT", "'k' at position 2"), ("M-", "'-' at position 2")])
 def test_wrong_sequences_are_refused(sequence: str, found: str) -> None:
     """A job that did not come from a file is checked as well."""
-    with pytest.raises(InputError, match=f"chain A is not a protein sequence; found {found}"):
+    with pytest.raises(InputError, match=f"chain A: chain is not a protein sequence; found {found}"):
         build_atoms(Job("x", "x", (Chain("A", Kind.PROTEIN, sequence),)))
 
 
@@ -140,7 +117,5 @@ def test_impossible_structures_are_refused() -> None:
     names[7] = "QQ"
     with pytest.raises(InputError, match="LYS has no atom 'QQ'"):
         tokenise(replace(s, atom_names=names))
-    with pytest.raises(InputError, match="residue SEP at position 2 is not a standard amino acid"):
-        tokenise(replace(s, residue_names=np.array(["ALA", "SEP", "ALA"])))
     with pytest.raises(InputError, match="residue LYS at position 2 has no atoms"):
         tokenise(without(s, s.atom_residue == 1))
