@@ -23,7 +23,8 @@ from benchmarks.made import made_batch
 from benchmarks.measure import Cost, Way, measure
 from structgen.alphafold3 import protenix
 from structgen.alphafold3.config import Config
-from structgen.alphafold3.convert import PAIRFORMER_BLOCK, convert, diffusion_module
+from structgen.alphafold3.convert import convert
+from structgen.alphafold3.convert_protenix import PAIRFORMER_BLOCK, diffusion_module
 from structgen.alphafold3.diffusion import DiffusionModule
 from structgen.alphafold3.pairformer import PairformerBlock
 from structgen.alphafold3.trunk import TrunkOutput

@@ -104,8 +104,17 @@ class ConfidenceHead(nn.Module):
     def _atoms(self, slots: Float[Tensor, "b n slots_bins"], batch: Batch) -> Float[Tensor, "b l bins"]:
         """Line 6: every atom reads the logits of its slot in its token."""
         slots = slots.unflatten(-1, (self.config.atoms_per_token, -1)).flatten(1, 2)
-        at = batch.atom_to_token * self.config.atoms_per_token + batch.atom_slot
+        place = batch.atom_slot if self.config.slots == "dictionary" else atom_ranks(batch)
+        at = batch.atom_to_token * self.config.atoms_per_token + place
         return slots.gather(1, at[..., None].expand(-1, -1, slots.shape[-1]))
+
+
+def atom_ranks(batch: Batch) -> Int[Tensor, "b l"]:
+    """How many atoms of its token stand before each atom."""
+    token = batch.atom_to_token
+    counts = torch.zeros_like(batch.token_index).scatter_add(1, token, batch.atom_mask.to(token.dtype))
+    first = counts.cumsum(1) - counts
+    return (torch.arange(batch.atoms, device=token.device) - first.gather(1, token)) * batch.atom_mask
 
 
 def representative_distances(batch: Batch, positions: Float[Tensor, "b l 3"]) -> Float[Tensor, "b n n"]:

@@ -20,7 +20,7 @@ class Inputs:
     """Features and SI Algorithms 2-4."""
 
     c_s_inputs_atom: int = 384  # token width of the input embedder's atom encoder; s_inputs = this + 32 + 32 + 1
-    restypes: int = 32
+    restypes: Literal[31, 32] = 32  # classes of residues: 32 with the gap last, or 31 as in AlphaFold 3's code (`inputs.classes`)
     r_max: int = 32
     s_max: int = 2
     element_classes: int = 128
@@ -67,6 +67,7 @@ class Pair:
     transition: int = 4
     dropout: float = 0.25
     end_node_bias: Literal["ki", "ik"] = "ki"
+    incoming: Literal["a_ki", "a_kj"] = "a_ki"  # Algorithm 13 sums a_ki b_kj, or a_kj b_ki
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ class Template:
     last_bin: float = 50.75
     mean_over: Literal["given", "slots"] = "given"
     slots: int = 4
+    no_residue: Literal["gap", "gap_first", "zero"] = "gap"  # class of a chain's residues in the slots without a template for the chain
     outer_residual: bool = False
 
 
@@ -140,6 +142,7 @@ class Confidence:
     distance_bins: int = 39
     first_bin: float = 3.25
     last_bin: float = 50.75
+    slots: Literal["dictionary", "present"] = "dictionary"  # an atom's row: its place among its residue's atoms, or the existing ones
     row: Literal["first", "second"] = "first"  # which of the two projections of s_inputs is added along the rows
     extra_distance: bool = False
     s_norm: bool = False

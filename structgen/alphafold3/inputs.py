@@ -12,6 +12,14 @@ from structgen.features.batch import Batch
 from structgen.nn.linear import Linear
 from structgen.typing import Float, Int, Tensor, typed
 
+# In AlphaFold 3's code the gap follows UNK, RNA begins one later, and N and DN share the last class (AF3_ALGORITHMS 5.2).
+SHORT_ALPHABET = (*range(21), *range(22, 26), 30, *range(26, 31), 21)
+
+
+def classes(inputs: Inputs, device: torch.device) -> Int[Tensor, " letters"]:
+    """The class that each of a batch's 32 residue types has in the network's alphabet."""
+    return torch.tensor(SHORT_ALPHABET if inputs.restypes == 31 else range(32), device=device)
+
 
 def one_hot(x: Tensor, bins: Tensor) -> Tensor:
     """SI Algorithm 4. [*] and [n] to [*, n]: one-hot of the bin nearest to x, the lower one of two that are equally near."""
@@ -30,8 +38,10 @@ class InputFeatureEmbedder(nn.Module):
     def forward(self, batch: Batch) -> Float[Tensor, "b n c_s_inputs"]:
         layout = AtomLayout.of(batch, self.atoms.config)
         a, _ = self.atoms(layout, self.atoms.condition(batch, layout, (self.atoms.transformer,)))
-        restype = F.one_hot(batch.restype, self.config.restypes)
-        return torch.cat([a[:, 0], restype.to(a.dtype), batch.profile.to(a.dtype), batch.deletion_mean[..., None].to(a.dtype)], dim=-1)
+        known = classes(self.config, batch.restype.device)
+        restype = F.one_hot(known[batch.restype], self.config.restypes)
+        profile = batch.profile.new_zeros(restype.shape).index_add(-1, known, batch.profile)
+        return torch.cat([a[:, 0], restype.to(a.dtype), profile.to(a.dtype), batch.deletion_mean[..., None].to(a.dtype)], dim=-1)
 
 
 @typed

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from structgen.alphafold3.config import Config, Msa
+from structgen.alphafold3.inputs import classes
 from structgen.alphafold3.transition import Parts, Transition, accumulate, blocks, collect
 from structgen.alphafold3.triangle import PairTrack, pair_bias, shared_dropout
 from structgen.features.batch import Batch
@@ -157,7 +158,7 @@ class MsaModule(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.outer_residual = config.msa.outer_residual
+        self.inputs, self.outer_residual = config.inputs, config.msa.outer_residual
         self.features = Linear(ALPHABET + 2, config.msa.c_m)  # residue classes, has_deletion, deletion_value
         self.s_inputs = Linear(config.inputs.c_s_inputs, config.msa.c_m)
         last = config.msa.blocks - 1
@@ -175,6 +176,7 @@ class MsaModule(nn.Module):
 
     def _embed(self, rows: MsaRows, s_inputs: Tensor) -> Tensor:
         """Lines 2 to 4; the product with a one-hot vector is a column of the weight."""
-        classes, deletions = self.features.weight.split([ALPHABET, 2], dim=1)
+        letters, deletions = self.features.weight.split([ALPHABET, 2], dim=1)
         numbers = torch.stack([rows.has_deletion, rows.deletion_value], dim=-1).to(deletions.dtype)
-        return F.embedding(rows.msa, classes.T) + F.linear(numbers, deletions) + self.s_inputs(s_inputs)[:, None]
+        known = classes(self.inputs, rows.msa.device)[rows.msa]
+        return F.embedding(known, letters.T) + F.linear(numbers, deletions) + self.s_inputs(s_inputs)[:, None]

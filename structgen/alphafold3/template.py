@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from structgen.alphafold3.config import Config, Template
+from structgen.alphafold3.inputs import classes
 from structgen.alphafold3.pairformer import PairformerStack
 from structgen.alphafold3.transition import Parts, blocks, collect
 from structgen.features.batch import Batch
@@ -17,7 +19,7 @@ from structgen.nn.linear import Linear
 from structgen.nn.norms import LayerNorm
 from structgen.typing import Bool, Float, Tensor, typed
 
-ALPHABET = 32
+GAP = 31  # class of no residue in the 32 letters of a batch
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,12 @@ def empty(batch: Batch) -> Geometry:
     return Geometry(torch.zeros_like(batch.restype), zeros[..., 0], nowhere, zeros[..., 0], zeros, nowhere)
 
 
+def filled(geometry: Geometry, asym_id: Tensor, residue: int) -> Geometry:
+    """The same geometry with class `residue` for every residue of a chain that has no template in this slot."""
+    known = ((geometry.frame_mask | geometry.pseudo_beta_mask)[:, None] & (asym_id[:, :, None] == asym_id[:, None])).any(-1)
+    return replace(geometry, restype=torch.where(known, geometry.restype, residue))
+
+
 def axes(frame: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3 3"]:
     """Unit vectors (rows) of the frame of N, CA, C: along C - CA, the part of N - CA orthogonal to it (Gram-Schmidt), their cross product.
 
@@ -83,10 +91,12 @@ class TemplateEmbedder(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.template: Template = config.template
+        self.inputs = config.inputs
         c = config.template.c
         self.norm_z = LayerNorm(config.c_z)
         self.z = Linear(config.c_z, c)
-        self.features = Linear(config.template.bins + 2 * ALPHABET + 5, c)  # distogram, mask, class of j, class of i, unit vector, mask
+        # distogram, mask, class of j, class of i, unit vector, mask
+        self.features = Linear(config.template.bins + 2 * config.inputs.restypes + 5, c)
         self.stack = PairformerStack(config.template.blocks, c_s=None, heads=0, transition=0, pair=config.template.pair)
         self.norm = LayerNorm(c)
         self.out = Linear(c, config.c_z)
@@ -105,10 +115,17 @@ class TemplateEmbedder(nn.Module):
         """Every template and how often each example counts it: once where it is given, or every slot (`mean_over`)."""
         ones = torch.ones(len(batch.token_mask), device=batch.token_mask.device)
         slots = self.template.mean_over == "slots"
-        for geometry in templates(batch):
-            yield geometry, ones if slots else geometry.given.to(ones)
+        for t, geometry in enumerate(templates(batch)):
+            yield filled(geometry, batch.asym_id, self._no_residue(t)), ones if slots else geometry.given.to(ones)
         if slots:
-            yield empty(batch), ones * max(0, self.template.slots - batch.template_restype.shape[1])
+            rest = Counter(self._no_residue(t) for t in range(batch.template_restype.shape[1], self.template.slots))
+            for residue, count in rest.items():
+                yield filled(empty(batch), batch.asym_id, residue), ones * count
+
+    def _no_residue(self, slot: int) -> int:
+        """Class of the residues of a chain without a template in this slot."""
+        gap = self.template.no_residue == "gap" or (self.template.no_residue == "gap_first" and slot == 0)
+        return GAP if gap else 0
 
     def _one(self, geometry: Geometry, asym_id: Tensor, z: Tensor, token_mask: Tensor | None) -> Tensor:
         """Lines 2 to 9 for one template: [b, n, n, c]."""
@@ -119,11 +136,13 @@ class TemplateEmbedder(nn.Module):
 
     def _embed(self, geometry: Geometry, asym_id: Tensor, z: Tensor) -> Parts:
         """Lin(LN(z)) + Lin(features) for blocks of rows; the product with a one-hot vector is a column of the weight."""
-        sizes = [self.template.bins, 1, ALPHABET, ALPHABET, 3, 1]
+        restypes = self.inputs.restypes
+        sizes = [self.template.bins, 1, restypes, restypes, 3, 1]
         bins, w_beta, w_j, w_i, w_unit, w_frame = self.features.weight.split(sizes, dim=1)
         w_bins = torch.cat([torch.zeros_like(bins[:, :1]), bins], dim=1).T
         w_geometry = torch.cat([w_unit, w_beta, w_frame], dim=1)
-        classes_j, classes_i = (F.embedding(geometry.restype, w.T) for w in (w_j, w_i))
+        restype = classes(self.inputs, z.device)[geometry.restype]
+        classes_j, classes_i = (F.embedding(restype, w.T) for w in (w_j, w_i))
         for rows in blocks(z.shape[1], z.shape[0] * z.shape[2]):
             same = asym_id[:, rows, None] == asym_id[:, None]
             beta, frame = (same & mask[:, rows, None] & mask[:, None] for mask in (geometry.pseudo_beta_mask, geometry.frame_mask))

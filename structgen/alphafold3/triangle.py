@@ -84,9 +84,8 @@ class TriangleMultiplication(TriangleUpdate):
         self.out = Linear(pair.tri_hidden, pair.c_z, init="zero")
         self.gate_out = Linear(pair.c_z, pair.c_z, init="zero")
 
-    @staticmethod
     @abstractmethod
-    def combine(a: Tensor, b: Tensor) -> Tensor:
+    def combine(self, a: Tensor, b: Tensor) -> Tensor:
         """Line 2: planes a, b [b, c, n, n] to o [b, c, n, n]."""
 
     def updates(self, z: Tensor, token_mask: Tensor | None) -> Parts:
@@ -118,17 +117,20 @@ class TriangleMultiplication(TriangleUpdate):
 class TriangleMultiplicationOutgoing(TriangleMultiplication):
     """SI Algorithm 12. o_ij = sum_k a_ik b_jk."""
 
-    @staticmethod
-    def combine(a: Tensor, b: Tensor) -> Tensor:
+    def combine(self, a: Tensor, b: Tensor) -> Tensor:
         return a @ b.transpose(-1, -2)
 
 
 class TriangleMultiplicationIncoming(TriangleMultiplication):
-    """SI Algorithm 13. o_ij = sum_k a_ki b_kj."""
+    """SI Algorithm 13. o_ij = sum_k a_ki b_kj, or sum_k a_kj b_ki (`incoming`)."""
 
-    @staticmethod
-    def combine(a: Tensor, b: Tensor) -> Tensor:
-        return a.transpose(-1, -2) @ b
+    def __init__(self, pair: Pair) -> None:
+        super().__init__(pair)
+        self.order = pair.incoming
+
+    def combine(self, a: Tensor, b: Tensor) -> Tensor:
+        first, second = (a, b) if self.order == "a_ki" else (b, a)
+        return first.transpose(-1, -2) @ second
 
 
 class TriangleAttention(TriangleUpdate):

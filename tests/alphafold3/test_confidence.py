@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from structgen.alphafold3.confidence import ConfidenceHead, ConfidenceLogits, distance_class
+from structgen.alphafold3.confidence import ConfidenceHead, ConfidenceLogits, atom_ranks, distance_class
 from structgen.alphafold3.confidence_losses import confidence_losses, plddt_classes
 from structgen.alphafold3.config import Config, tiny
 from structgen.alphafold3.labels import Labels, make_labels
@@ -116,6 +116,18 @@ def test_switches_show(rng: torch.Generator, switches: dict[str, object], shows:
         make_head(torch.Generator().manual_seed(1), head_norm=True, **reading)(batch, trunk, x, None).pde for reading in ({}, switches)
     )
     assert ((printed - other).abs().max().item() > FLOAT32_STACK) is shows
+
+
+@torch.no_grad()
+def test_rows_by_presence_close_the_gaps(rng: torch.Generator) -> None:
+    """`slots` present counts the atoms that a token has: places that its residue leaves empty, and padding, do not matter."""
+    full, trunk, x = crop(1), trunk_output(rng), 8 * normal(rng, 1, ATOM_COUNT, 3)
+    expected = make_head(torch.Generator().manual_seed(1))(full, trunk, x, None)
+    later = dataclasses.replace(full, atom_slot=full.atom_slot + 1)
+    present = make_head(torch.Generator().manual_seed(1), slots="present")
+    assert (make_head(torch.Generator().manual_seed(1))(later, trunk, x, None).plddt - expected.plddt).abs().max() > 1e-3
+    assert torch.equal(present(later, trunk, x, None).plddt, expected.plddt)
+    assert atom_ranks(crop(2, padding=(2, 3)))[1].tolist() == [*full.atom_slot[0].tolist(), 0, 0, 0]
 
 
 @torch.no_grad()

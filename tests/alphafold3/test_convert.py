@@ -20,7 +20,8 @@ from benchmarks import protenix_reference as reference
 from benchmarks.protenix_peer import weights
 from structgen.alphafold3 import protenix
 from structgen.alphafold3.config import Config
-from structgen.alphafold3.convert import convert, protenix_table
+from structgen.alphafold3.convert import convert
+from structgen.alphafold3.convert_protenix import protenix_table
 from structgen.alphafold3.model import AlphaFold3
 from structgen.alphafold3.trunk import TrunkOutput
 from structgen.errors import CheckpointError

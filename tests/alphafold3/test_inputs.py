@@ -10,10 +10,17 @@ from torch.nn import functional as F
 
 from structgen.alphafold3 import config as configs
 from structgen.alphafold3.config import Inputs
-from structgen.alphafold3.inputs import InputFeatureEmbedder, RelativePositionEncoding, one_hot, relative_classes, relative_features
+from structgen.alphafold3.inputs import (
+    InputFeatureEmbedder,
+    RelativePositionEncoding,
+    classes,
+    one_hot,
+    relative_classes,
+    relative_features,
+)
 from tests.oracles import inputs as oracle
 from tests.oracles.transformer import randomise
-from tests.tolerance import FLOAT64_IDENTITY, FLOAT64_ORACLE, assert_close
+from tests.tolerance import FLOAT32_LAYER, FLOAT64_IDENTITY, FLOAT64_ORACLE, assert_close
 
 NOT_SAME = Inputs(relpos_chain="not_same_chain")
 VARIANTS = [Inputs(), Inputs(r_max=1, s_max=1), NOT_SAME, replace(NOT_SAME, r_max=2, s_max=0)]
@@ -99,6 +106,18 @@ def test_order_width_and_parameter_count_are_those_of_the_si():
     s_inputs = embedder()(batch)
     assert s_inputs[0, :, 24:56].argmax(-1).tolist() == batch.restype[0].tolist()
     assert torch.equal(s_inputs[0, :, 56:88].float(), batch.profile[0]) and torch.equal(s_inputs[0, :, 88].float(), batch.deletion_mean[0])
+
+
+def test_the_short_alphabet_joins_the_two_unknown_nucleotides():
+    """31 classes: residue types and profiles move to AlphaFold 3's places, N and DN into one; nothing is lost."""
+    batch = oracle.job(0)
+    long, short = embedder()(batch)[0], embedder(restypes=31)(batch)[0]
+    place = classes(Inputs(restypes=31), torch.device("cpu"))
+    assert short.shape[1] == long.shape[1] - 2
+    assert short[:, 24:55].argmax(-1).tolist() == place[batch.restype[0]].tolist()
+    profile = short[:, 55:86]
+    for new in range(31):
+        assert_close(profile[:, new], batch.profile[0, :, place == new].sum(-1).double(), FLOAT32_LAYER)
 
 
 def test_the_pose_of_a_conformer_is_seen():

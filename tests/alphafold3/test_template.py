@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from structgen.alphafold3 import transition
-from structgen.alphafold3.config import Config, Pair, Template, tiny
+from structgen.alphafold3.config import Config, Inputs, Pair, Template, tiny
+from structgen.alphafold3.inputs import classes
 from structgen.alphafold3.template import TemplateEmbedder, axes, templates, unit_vectors
 from structgen.features.batch import Batch
 from structgen.features.featurise import pad
@@ -46,21 +47,54 @@ def first_tokens(batch: Batch, n: int) -> Batch:
     return replace(batch, asym_id=batch.asym_id[:, :n], restype=batch.restype[:, :n], token_mask=batch.token_mask[:, :n], **slots)
 
 
+def without_second(batch: Batch) -> Batch:
+    """The first chain has nothing in the second slot."""
+    keep = torch.ones_like(batch.template_frame_mask)
+    keep[:, 1] = batch.asym_id != batch.asym_id[:, :1]
+    return replace(
+        batch,
+        template_frame_mask=batch.template_frame_mask & keep,
+        template_pseudo_beta_mask=batch.template_pseudo_beta_mask & keep,
+    )
+
+
 def draw_z(rng, n=11):
     return torch.randn(1, n, n, tiny().c_z, generator=rng, dtype=torch.float64)
 
 
-@pytest.mark.parametrize(("mean_over", "outer_residual"), [("given", False), ("slots", False), ("given", True)])
-def test_template_embedder_is_its_algorithm(mean_over, outer_residual, rng, monkeypatch):
-    """Algorithm 16 with every switch, loop by loop; in blocks the values are the same."""
-    layer = randomise(TemplateEmbedder(config(mean_over=mean_over, slots=4, outer_residual=outer_residual)).double(), rng).eval()
-    batch, z = first_tokens(templated(rng), 5), draw_z(rng, 5)
-    empty, count = (2, 4) if mean_over == "slots" else (0, 2)
-    expected = oracle.template_embedder(layer, batch, z[0], batch.token_mask[0], empty_slots=empty, count=count)[None]
+@pytest.mark.parametrize(
+    ("switches", "absent"),
+    [
+        ({"mean_over": "given"}, [31, 31]),
+        ({"mean_over": "given", "outer_residual": True}, [31, 31]),
+        ({"mean_over": "slots", "no_residue": "gap"}, [31, 31, 31, 31]),
+        ({"mean_over": "slots", "no_residue": "gap_first"}, [31, 0, 0, 0]),
+        ({"mean_over": "slots", "no_residue": "zero"}, [0, 0, 0, 0]),
+    ],
+    ids=str,
+)
+def test_template_embedder_is_its_algorithm(switches, absent, rng, monkeypatch):
+    """Algorithm 16 with every switch, loop by loop; in blocks the values are the same. One chain has no template in the second slot."""
+    layer = randomise(TemplateEmbedder(config(slots=4, **switches)).double(), rng).eval()
+    batch, z = without_second(first_tokens(templated(rng), 5)), draw_z(rng, 5)
+    expected = oracle.template_embedder(layer, batch, z[0], batch.token_mask[0], absent=absent, count=len(absent))[None]
     assert_close(layer(batch, z, None), expected, FLOAT64_ORACLE)
     with torch.no_grad():
         monkeypatch.setattr(transition, "ROWS", 11)
         assert_close(layer(batch, z, None), expected, FLOAT64_ORACLE)
+
+
+def test_the_short_alphabet_maps_every_class(rng):
+    """AlphaFold 3's 31 classes: the amino acids as they are, gap 21, RNA one later, DNA as it is, N and DN 30."""
+    letters = Inputs(restypes=31)
+    assert classes(letters, torch.device("cpu"))[[0, 20, 31, 21, 24, 25, 26, 29, 30]].tolist() == [0, 20, 21, 22, 25, 30, 26, 29, 30]
+    short = replace(config(), inputs=replace(tiny().inputs, restypes=31))
+    layer = randomise(TemplateEmbedder(short).double(), rng).eval()
+    batch, z = templated(rng), draw_z(rng)
+    n_class = replace(batch, template_restype=torch.full_like(batch.template_restype, 25))
+    dn_class = replace(batch, template_restype=torch.full_like(batch.template_restype, 30))
+    assert layer.features.weight.shape[1] == 106
+    assert torch.equal(layer(n_class, z, None), layer(dn_class, z, None))
 
 
 def test_without_templates_nothing_is_added(rng):

@@ -48,6 +48,18 @@ def test_triangle_multiplication_is_its_algorithm(incoming, masked, rng):
     assert_close(layer(z, mask if masked else None), expected, FLOAT64_ORACLE)
 
 
+def test_incoming_with_a_and_b_exchanged_has_their_projections_exchanged(rng):
+    """a_kj b_ki is a_ki b_kj with the two halves of the projections in the other order."""
+    printed = randomise(TriangleMultiplicationIncoming(PAIR).double(), rng)
+    exchanged = TriangleMultiplicationIncoming(replace(PAIR, incoming="a_kj")).double()
+    exchanged.load_state_dict(printed.state_dict())
+    z = draw(rng)
+    assert (exchanged(z, None) - printed(z, None)).abs().max() > 1e-3
+    for layer in (exchanged.projections, exchanged.gates):
+        layer.weight.data = torch.cat(layer.weight.data.chunk(2)[::-1])
+    assert_close(exchanged(z, None), printed(z, None), FLOAT64_IDENTITY)
+
+
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(("ending", "bias"), [(False, "ki"), (True, "ki"), (True, "ik")])
 def test_triangle_attention_is_its_algorithm(ending, bias, masked, rng):
