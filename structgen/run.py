@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structgen
+from structgen.features.fingerprint import fingerprint
 from structgen.features.job import Job
 from structgen.predict import STAGE_VERSION
 from structgen.settings import Settings
@@ -62,9 +63,8 @@ def searched_key(run: Run, sequence: str) -> str:
 
 
 def features_key(run: Run, job: Job, msas: Sequence[str]) -> str:
-    """Of a job's features: its chains in order, their alignments, and what is taken of these. Its name does not matter."""
-    chains = [dataclasses.asdict(dataclasses.replace(c, id="", msa=None, templates=None, description="")) for c in job.chains]
-    parameters = {"chains": chains, "alignment": dataclasses.asdict(run.settings.alignment)}
+    """Of a job's features: all that is chemical about it, its alignments, and what is taken of these. Its name does not matter."""
+    parameters = fingerprint(job) | {"alignment": dataclasses.asdict(run.settings.alignment)}
     return artifact_key("featurise", FEATURISE_VERSION, parameters=parameters, inputs=msas)
 
 

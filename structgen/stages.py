@@ -26,15 +26,18 @@ from structgen.attempt import Attempt, on_record
 from structgen.errors import CheckpointError, InputError
 from structgen.features.atoms import build_atoms
 from structgen.features.featurise import featurise
-from structgen.features.job import Job
+from structgen.features.job import Chain, Job, Kind
 from structgen.features.msa import Msa
-from structgen.features.tokens import tokenise
+from structgen.features.tokens import Tokens, tokenise
 from structgen.io.a3m import parse_a3m, write_a3m
 from structgen.io.writer import Provenance, write_job
 from structgen.run import Row, Run, features_key, fold_key, given_key, searched_key, write_key
 from structgen.search.given import GivenAlignments, find_alignments
 from structgen.search.hmmer import load_database, search
 from structgen.store import Store
+
+TRAINED_ON_PROTEINS = ("structgen-small",)
+"""Models to which everything else is new."""
 
 
 class Search:
@@ -56,17 +59,20 @@ class Search:
         attempt.under(",".join(key for key in keys if key))
         for chain, key in zip(job.chains, keys, strict=True):
             if key:
-                attempt.artifact(key, self._source(chain.sequence)[1])
+                attempt.artifact(key, self._source(chain)[1])
         return {**row, "msas": json.dumps(keys), "notes": json.dumps(notes)}
 
     def evidence(self, job: Job) -> tuple[list[str], list[str]]:
         """Keys of the chains' alignments (empty where a chain has none) and what to say of them; nothing is searched for this."""
-        sources = [self._source(chain.sequence) for chain in job.chains]
+        sources = [self._source(chain) for chain in job.chains]
         notes = [f"chain {chain.id}: {note}" for chain, (_, _, note) in zip(job.chains, sources, strict=True) if note]
         return [key for key, _, _ in sources], notes
 
-    def _source(self, sequence: str) -> tuple[str, Callable[[], bytes], str]:
-        """Key of the alignment (empty where there is none), how to make it, and what to say of it."""
+    def _source(self, chain: Chain) -> tuple[str, Callable[[], bytes], str]:
+        """Key of the alignment (empty where there is none), how to make it, and what to say of it. Only proteins are searched."""
+        if chain.kind is not Kind.PROTEIN:
+            return "", bytes, ""
+        sequence = chain.sequence
         settings, files = self._run.settings, self._given.files_of(sequence) if self._given else ()
         if self._given and files:
             digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
@@ -101,7 +107,7 @@ class Featurise:
         job, keys = Job.from_json(str(row["job"])), json.loads(str(row["msas"]))
 
         def make() -> bytes:
-            msas = [read_msa(self._run.store, key) if key else None for key in keys]
+            msas = [read_msa(self._run.store, key, chain.kind) if key else None for key, chain in zip(keys, job.chains, strict=True)]
             return batch_to_bytes(featurise(tokenise(build_atoms(job)), msas, self._run.settings.alignment))
 
         return {**row, "features": attempt.artifact(attempt.under(features_key(self._run, job, keys)), make)}
@@ -146,12 +152,15 @@ class Write:
         attempt.under(write_key(self._run, job, (msas, notes), folds))
         attempt.computing()
         predictions = [sample for key in folds.values() for sample in predictions_from_bytes(self._run.store.read(key))]
-        write_job(self._run.folder, job.slug, job.name, tokenise(build_atoms(job)), predictions, self._provenance(job, msas, notes))
+        tokens = tokenise(build_atoms(job))
+        write_job(self._run.folder, job.slug, job.name, tokens, predictions, self._provenance(job, tokens, msas, notes))
         return {**row, "folder": job.slug}
 
-    def _provenance(self, job: Job, msas: Sequence[str], notes: Sequence[str]) -> Provenance:
+    def _provenance(self, job: Job, tokens: Tokens, msas: Sequence[str], notes: Sequence[str]) -> Provenance:
         run, settings = self._run, self._run.settings
-        depth = {chain.id: len(read_msa(run.store, key).rows) if key else 1 for chain, key in zip(job.chains, msas, strict=True)}
+        depth = {
+            chain.id: len(read_msa(run.store, key, chain.kind).rows) if key else 1 for chain, key in zip(job.chains, msas, strict=True)
+        }
         return Provenance(
             software=structgen.__version__,
             model=run.model_name,
@@ -159,16 +168,25 @@ class Write:
             settings=dataclasses.asdict(settings.sampling) | {"precision": settings.precision},
             seeds=settings.seeds,
             msa_depth=depth,
-            notes=(*job.notes, *notes),
+            notes=(*job.notes, *tokens.structure.notes, *_reach(run.model_name, job), *notes),
             source=job.source,
             terms=run.terms,
             device=f"cpu {platform.machine()}",
         )
 
 
-def read_msa(store: Store, key: str) -> Msa:
-    """An alignment that Search published."""
-    return parse_a3m(gzip.decompress(store.read(key)).decode("utf-8"), f"artifact {key}")
+def _reach(model: str, job: Job) -> list[str]:
+    """What to say of a job that goes beyond what its model was trained on."""
+    other = sorted({chain.kind.value for chain in job.chains if chain.kind is not Kind.PROTEIN})
+    other += ["modified residue"] if any(chain.modifications for chain in job.chains) else []
+    if model not in TRAINED_ON_PROTEINS or not other:
+        return []
+    return [f"{model} was trained on proteins alone: where it puts {', '.join(other)} says nothing"]
+
+
+def read_msa(store: Store, key: str, kind: Kind = Kind.PROTEIN) -> Msa:
+    """An alignment of such a chain that Search published."""
+    return parse_a3m(gzip.decompress(store.read(key)).decode("utf-8"), f"artifact {key}", kind=kind)
 
 
 def msa_to_bytes(msa: Msa) -> bytes:

@@ -13,7 +13,7 @@ from structgen.features import chemistry
 from structgen.features.components import Component
 from structgen.features.job import Job, Kind
 from structgen.features.links import Atoms, Links, make_links
-from structgen.features.residues import Residues, read_residues
+from structgen.features.residues import Residues, read_residues, residue_letters
 
 
 def _no_bonds() -> np.ndarray:
@@ -78,13 +78,12 @@ class Structure:
 _CODES = np.array(chemistry.CLASSES, "<U8")
 _CLASS = {code: number for number, code in enumerate(chemistry.CLASSES)}
 _UNKNOWN = {Kind.PROTEIN: "UNK", Kind.RNA: "N", Kind.DNA: "DN", Kind.LIGAND: "UNK"}
-_TABLES = {Kind.PROTEIN: chemistry.RESIDUE_OF_LETTER, Kind.RNA: chemistry.RNA_OF_LETTER, Kind.DNA: chemistry.DNA_OF_LETTER}
 
 
 def _class(name: str, kind: Kind, letters: dict[str, str]) -> int:
     unknown = _CLASS[_UNKNOWN[kind]]
     letter = letters.get(name, "") if kind is not Kind.LIGAND else ""
-    found = int(_TABLES[kind][ord(letter)]) if letter else unknown
+    found = int(residue_letters(kind)[ord(letter)]) if letter else unknown
     return unknown if found == chemistry.ILLEGAL else found
 
 

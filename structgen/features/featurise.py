@@ -27,7 +27,8 @@ def featurise(tokens: Tokens, msas: Sequence[Msa | None], limits: RowLimits = DE
 
     Conformers are in the dictionary's frame: `pose_conformers` turns them by a seed, so this result can be cached.
     """
-    arrays = _token_features(tokens) | _atom_features(tokens) | _alignment_arrays(alignment_features(tokens.structure, msas, limits))
+    columns = _alignment_arrays(alignment_features(tokens.structure, msas, limits), tokens.residue)
+    arrays = _token_features(tokens) | _atom_features(tokens) | columns
     return Batch(**{name: torch.from_numpy(np.ascontiguousarray(array))[None] for name, array in arrays.items()}, **_no_templates(tokens))
 
 
@@ -119,16 +120,16 @@ def name_characters(names: np.ndarray) -> np.ndarray:
     return np.clip(codes - 32, 0, 63)
 
 
-def _alignment_arrays(features: AlignmentFeatures) -> dict[str, np.ndarray]:
-    """AF3_ALGORITHMS 5.6."""
-    deletions = features.deletions.astype(np.float32)
+def _alignment_arrays(features: AlignmentFeatures, residue: np.ndarray) -> dict[str, np.ndarray]:
+    """AF3_ALGORITHMS 5.6. `residue` [N] is the column of every token."""
+    deletions = features.deletions[:, residue].astype(np.float32)
     return {
-        "profile": features.profile,
-        "deletion_mean": features.deletion_mean,
-        "msa": features.rows.astype(np.int64),
+        "profile": features.profile[residue],
+        "deletion_mean": features.deletion_mean[residue],
+        "msa": features.rows[:, residue].astype(np.int64),
         "has_deletion": np.minimum(deletions, 1),
         "deletion_value": np.arctan(deletions / 3) * np.float32(2 / np.pi),
-        "msa_mask": np.ones(features.rows.shape, bool),
+        "msa_mask": np.ones(deletions.shape, bool),
     }
 
 

@@ -9,7 +9,9 @@ import numpy as np
 
 from structgen.features import chemistry
 from structgen.features.atoms import Structure
+from structgen.features.job import Kind
 from structgen.features.pairing import pair_rows
+from structgen.features.residues import residue_letters
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,15 @@ class Msa:
 
 @dataclass(frozen=True)
 class AlignmentFeatures:
-    """The job's alignment: S rows over its N tokens (query, paired rows, unpaired rows) and what summarises the unpaired one."""
+    """The job's alignment: S rows over its R residues (query, paired rows, unpaired rows) and what summarises the unpaired one.
 
-    rows: np.ndarray  # [S, N] uint8 classes
-    deletions: np.ndarray  # [S, N] int32
-    profile: np.ndarray  # [N, 32] float32, share of every class in the column, gaps included
-    deletion_mean: np.ndarray  # [N] float32, mean of the raw deletion count
+    A residue of several tokens has one column, which they share.
+    """
+
+    rows: np.ndarray  # [S, R] uint8 classes
+    deletions: np.ndarray  # [S, R] int32
+    profile: np.ndarray  # [R, 32] float32, share of every class in the column, gaps included
+    deletion_mean: np.ndarray  # [R] float32, mean of the raw deletion count
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,21 @@ class RowLimits:
     paired_per_species: int = 600
 
 
-def query_only(sequence: str) -> Msa:
+def letters_of(kind: Kind) -> np.ndarray:
+    """[256] class of a letter in alignments of such chains."""
+    return _LETTERS[kind]
+
+
+_LETTERS = {Kind.PROTEIN: chemistry.MSA_OF_LETTER, Kind.RNA: chemistry.MSA_OF_RNA_LETTER, Kind.DNA: chemistry.DNA_OF_LETTER}
+
+
+def query_only(sequence: str, kind: Kind = Kind.PROTEIN) -> Msa:
     """The alignment of a chain for which nothing else is known: its own row."""
-    rows = chemistry.encode(sequence, chemistry.MSA_OF_LETTER)[None]
-    return Msa(rows, np.zeros(rows.shape, np.int32), ("query",))
+    return _alone(chemistry.encode(sequence, letters_of(kind)))
+
+
+def _alone(row: np.ndarray) -> Msa:
+    return Msa(row[None], np.zeros((1, len(row)), np.int32), ("query",))
 
 
 def deduplicate(msa: Msa) -> Msa:
@@ -71,9 +87,11 @@ def alignment_features(structure: Structure, msas: Sequence[Msa | None], limits:
 
     Rows: the query; rows paired by species where the job has several distinct sequences; the remaining rows of every chain side by
     side, in their own order. A chain without a row there has gaps. Profile and deletion mean come from the unpaired alignments.
+    DNA and ligands have the query row alone, gaps for a ligand; only proteins are paired. A modified residue is the one it derives from.
     """
     entities = _entity_alignments(structure, msas)
-    paired = _paired_rows(entities, limits)
+    proteins = [structure.chain_kinds[list(structure.chain_entity).index(e + 1)] is Kind.PROTEIN for e in range(len(entities))]
+    paired = _paired_rows(entities, proteins, limits)
     unpaired = [_unpaired_rows(msa, used) for msa, used in zip(entities, paired.T, strict=True)]
     depth = min(limits.rows, 1 + len(paired) + max(map(len, unpaired)))
     blocks = [_entity_block(*parts, depth) for parts in zip(entities, paired.T, unpaired, strict=True)]
@@ -92,21 +110,35 @@ def _entity_alignments(structure: Structure, msas: Sequence[Msa | None]) -> list
     if len(msas) != len(structure.chain_ids):
         raise ValueError(f"{len(msas)} alignments for {len(structure.chain_ids)} chains")
     alignments: list[Msa] = []
-    for sequence, entity, msa in zip(structure.chain_sequences, structure.chain_entity, msas, strict=True):
-        if entity <= len(alignments):
-            continue
-        query = query_only(sequence)
-        if msa is not None and not np.array_equal(msa.rows[0], query.rows[0]):
-            raise ValueError(f"the alignment's first row is not the sequence of entity {entity}")
-        alignments.append(query if msa is None else msa)
+    for c, (entity, msa) in enumerate(zip(structure.chain_entity, msas, strict=True)):
+        if entity > len(alignments):
+            alignments.append(_chain_alignment(structure, c, msa))
     return alignments
 
 
-def _paired_rows(entities: Sequence[Msa], limits: RowLimits) -> np.ndarray:
+def _chain_alignment(structure: Structure, c: int, msa: Msa | None) -> Msa:
+    """A chain's alignment with the residues that it is built of in the query row; that of the sequence as it was written is given."""
+    kind, built = structure.chain_kinds[c], structure.residue_class[structure.residue_chain == c].astype(np.uint8)
+    if kind is Kind.LIGAND:
+        if msa is not None:
+            raise ValueError(f"an alignment of the ligand {structure.chain_ids[c]}")
+        return _alone(np.full(len(built), chemistry.GAP, np.uint8))
+    written = chemistry.encode(structure.chain_sequences[c], letters_of(kind))
+    as_residues = chemistry.encode(structure.chain_sequences[c], residue_letters(kind))
+    query = np.where(as_residues == built, written, built)
+    if msa is None:
+        return _alone(query)
+    if not np.array_equal(msa.rows[0], written):
+        raise ValueError(f"the alignment's first row is not the sequence of chain {structure.chain_ids[c]}")
+    return msa if np.array_equal(query, written) else Msa(np.vstack([query[None], msa.rows[1:]]), msa.deletions, msa.descriptions)
+
+
+def _paired_rows(entities: Sequence[Msa], proteins: Sequence[bool], limits: RowLimits) -> np.ndarray:
     """[P, E] row of every entity's alignment in each paired row, -1 where it has none."""
-    if len(entities) == 1 or sum(len(msa.rows) > 1 for msa in entities) < 2:
+    headers = [msa.descriptions if protein else () for msa, protein in zip(entities, proteins, strict=True)]
+    if sum(len(lines) > 1 for lines in headers) < 2:
         return np.zeros((0, len(entities)), np.int64)
-    paired = pair_rows([msa.descriptions for msa in entities], per_species=limits.paired_per_species)
+    paired = pair_rows(headers, per_species=limits.paired_per_species)
     same = np.stack([np.append(first_equal_rows(msa.rows)[1], -1)[column] for msa, column in zip(entities, paired.T, strict=True)], 1)
     _, first = np.unique(np.vstack([np.zeros_like(same[:1]), same]), axis=0, return_index=True)
     new = np.sort(first[first > 0]) - 1  # neither the query's row again nor an earlier paired one

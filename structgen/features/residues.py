@@ -24,6 +24,11 @@ _TABLES = {Kind.PROTEIN: chemistry.RESIDUE_OF_LETTER, Kind.RNA: chemistry.RNA_OF
 _OTHER_ACID = {Kind.RNA: ("T", Kind.DNA), Kind.DNA: ("U", Kind.RNA)}
 
 
+def residue_letters(kind: Kind) -> np.ndarray:
+    """[256] class of a letter as a residue of such a chain."""
+    return _TABLES[kind]
+
+
 @dataclass(frozen=True)
 class Residues:
     """R residues. A row below 31 is a standard residue's class; row 31 + k is component k."""
@@ -88,7 +93,7 @@ def read_residues(job: Job) -> Residues:
 
 
 def _polymer(chain: Chain, reading: _Reading) -> tuple[np.ndarray, np.ndarray]:
-    classes = chemistry.encode(chain.sequence, _TABLES[chain.kind])
+    classes = chemistry.encode(chain.sequence, residue_letters(chain.kind))
     where = f"{reading.where}: chain {chain.id}" if reading.where else f"chain {chain.id}"
     modified = {m.position for m in chain.modifications}
     bad = [i for i in np.flatnonzero(classes == chemistry.ILLEGAL).tolist() if i + 1 not in modified]

@@ -1,4 +1,4 @@
-"""A3M: alignments as FASTA in which small letters are insertions against the query, the first row."""
+"""A3M: alignments as FASTA in which small letters are insertions against the query, the first row. Of proteins, or of RNA."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 
 from structgen.errors import InputError
 from structgen.features import chemistry
-from structgen.features.msa import Msa
+from structgen.features.job import Kind
+from structgen.features.msa import Msa, letters_of
 from structgen.io.textfile import decode, read_text_bytes
 
 _COLABFOLD = re.compile(r"#(\d+(?:,\d+)+)\t")
@@ -26,16 +27,16 @@ def _character_kinds() -> np.ndarray:
 
 
 _KINDS = _character_kinds()
-_WRITTEN = np.frombuffer((chemistry.AMINO_ACIDS + "X" + "?" * 10 + "-").encode(), np.uint8)
+_WRITTEN = np.frombuffer((chemistry.AMINO_ACIDS + "X" + "AGCUN" + "AGCTN" + "-").encode(), np.uint8)
 
 
-def read_a3m(path: Path, query: str | None = None) -> Msa:
+def read_a3m(path: Path, query: str | None = None, kind: Kind = Kind.PROTEIN) -> Msa:
     """The alignment in a file, `.gz` or not; see `parse_a3m`."""
-    return parse_a3m(decode(read_text_bytes(path), str(path)), str(path), query)
+    return parse_a3m(decode(read_text_bytes(path), str(path)), str(path), query, kind)
 
 
-def parse_a3m(text: str, where: str, query: str | None = None) -> Msa:
-    """The alignment in A3M text whose first row is the query, without gaps and insertions.
+def parse_a3m(text: str, where: str, query: str | None = None, kind: Kind = Kind.PROTEIN) -> Msa:
+    """The alignment in A3M text whose first row is the query, without gaps and insertions; letters are read as those of `kind`.
 
     '.' and NUL are ignored, rows may be wrapped, '#' lines may stand before the first record. Raises `InputError` for text before
     the first record, an illegal character, a row of another width, a first row that is not `query` (compared as alignment letters).
@@ -48,11 +49,11 @@ def parse_a3m(text: str, where: str, query: str | None = None) -> Msa:
     if not first:
         raise InputError("first row is empty", where=_row(where, 1, records[0][0]), expected="the query")
     if query is not None:
-        check_query(first, query, _row(where, 1, records[0][0]))
+        check_query(first, query, _row(where, 1, records[0][0]), kind)
     rows = np.empty((len(records), len(first)), np.uint8)
     deletions = np.empty(rows.shape, np.int32)
     for i, (header, letters) in enumerate(records):
-        rows[i], deletions[i] = _aligned(letters, len(first), where, i + 1, header)
+        rows[i], deletions[i] = _aligned(letters, len(first), _row(where, i + 1, header), kind)
     return Msa(rows, deletions, tuple(header for header, _ in records))
 
 
@@ -68,9 +69,9 @@ def write_a3m(msa: Msa) -> bytes:
     return b"\n".join(lines) + b"\n"
 
 
-def check_query(first: str, query: str, where: str) -> None:
+def check_query(first: str, query: str, where: str, kind: Kind = Kind.PROTEIN) -> None:
     """Raises `InputError` with the first differing column where the first row of an alignment is not the query."""
-    row, wanted = (chemistry.encode(text, chemistry.MSA_OF_LETTER) for text in (first, query))
+    row, wanted = (chemistry.encode(text, letters_of(kind)) for text in (first, query))
     if np.array_equal(row, wanted):
         return
     message, remedy = "first row is not the chain", "give the alignment that was made for this chain"
@@ -100,7 +101,7 @@ def _records(text: str, where: str) -> list[tuple[str, str]]:
     return [(header.strip(), re.sub(r"[ \t\n\v\f]", "", letters)) for header, _, letters in records]
 
 
-def _aligned(letters: str, width: int, where: str, number: int, header: str) -> tuple[np.ndarray, np.ndarray]:
+def _aligned(letters: str, width: int, where: str, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
     """[width] classes and insertions before each column; those after the last column are dropped."""
     codes = np.frombuffer(letters.encode("ascii", "replace"), np.uint8)
     kinds = _KINDS[codes]
@@ -108,13 +109,13 @@ def _aligned(letters: str, width: int, where: str, number: int, header: str) -> 
     if len(illegal):
         found = f"{letters[illegal[0]]!r} at position {illegal[0] + 1}"
         expected = "A-Z and '-' (columns), a-z (insertions), '.'"
-        raise InputError("illegal character in the alignment", where=_row(where, number, header), found=found, expected=expected)
+        raise InputError("illegal character in the alignment", where=where, found=found, expected=expected)
     columns = kinds == _COLUMN
     if (found_width := int(columns.sum())) != width:
         found, expected = f"{found_width} columns", f"{width} as in the first row"
-        raise InputError("row has another width", where=_row(where, number, header), found=found, expected=expected)
+        raise InputError("row has another width", where=where, found=found, expected=expected)
     inserted = np.cumsum(kinds == _INSERTION)[columns]
-    return chemistry.MSA_OF_LETTER[codes[columns]], np.diff(inserted, prepend=0)
+    return letters_of(kind)[codes[columns]], np.diff(inserted, prepend=0)
 
 
 def _row(where: str, number: int, header: str) -> str:

@@ -116,7 +116,7 @@ def test_wrong_alignments_are_refused() -> None:
     """One alignment a chain, whose first row is the chain."""
     with pytest.raises(ValueError, match="1 alignments for 2 chains"):
         features("MKT", "GS", msas=[None])
-    with pytest.raises(ValueError, match="first row is not the sequence of entity 2"):
+    with pytest.raises(ValueError, match="first row is not the sequence of chain B"):
         features("MKT", "GS", msas=[None, alignment("GA")])
 
 
