@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import weakref
 
 import pytest
 import torch
@@ -253,18 +254,25 @@ def test_D2_the_lectures_algorithm_fails_as_printed(measured):
     assert printed > 1 and corrected <= 1e-10 and ours <= 1e-10
 
 
+class Kept:
+    """A tensor that a graph has saved; it lives as long as the graph."""
+
+    def __init__(self, x) -> None:
+        self.tensor = x.detach()  # an output that were held whole would hold its graph, and that the output
+
+
 def saved_bytes(run) -> int:
-    """What autograd keeps for backward while `run` runs."""
-    kept: dict[int, int] = {}
+    """What autograd keeps for backward when `run` has returned: every saved tensor that still lives, once."""
+    kept = weakref.WeakSet()
 
     def pack(x):
-        kept[x.data_ptr()] = x.numel() * x.element_size()
-        return x
+        kept.add(one := Kept(x))
+        return one
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda one: one.tensor):
         held = run()
     assert held.requires_grad
-    return sum(kept.values())
+    return sum({one.tensor.data_ptr(): one.tensor.nbytes for one in kept}.values())
 
 
 def test_D2_nothing_but_the_trajectory_is_kept(measured):
