@@ -45,6 +45,7 @@ from structgen.generative import (
     sample,
     unipc,
 )
+from structgen.generative.sample import rows
 from structgen.generative.times import uniform
 
 DETERMINISTIC: dict[str, Solver] = {
@@ -79,7 +80,7 @@ def ours(solver: Solver, x: Tensor, steps: int) -> tuple[Callable[[], object], C
     """Sampling, and its planning alone."""
     path, rng = VariancePreserving(), torch.Generator().manual_seed(0)
     grid, ends = uniform(steps, 0.999, 1e-3), Endpoints(0.1 * torch.randn_like(x), torch.randn_like(x))
-    return lambda: sample(path, lambda x, t, s: ends, solver, grid, x, rng), lambda: solver.plan(path, grid[:-1], grid[1:])
+    return lambda: sample(path, lambda x, t, s: ends, solver, grid, x, rng), lambda: rows(solver.plan(path, grid[:-1], grid[1:]))
 
 
 def _lerps(x: Tensor, steps: int) -> Tensor:

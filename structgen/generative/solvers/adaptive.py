@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,8 @@ import torch
 from structgen.errors import ConfigError, NumericalError
 from structgen.generative.denoiser import Denoise
 from structgen.generative.path import Path, X
-from structgen.generative.solvers.runge_kutta import Tableau, along
+from structgen.generative.sample import plus
+from structgen.generative.solvers.runge_kutta import Tableau
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,9 @@ def sample_adaptive(
             raise NumericalError(f"steps shrank below rounding at t = {t:.6g}; the tolerance {tolerance} is out of reach")
         slopes = [first]
         for node, row in zip(pair.tableau.nodes[1:], pair.tableau.inner[1:], strict=True):
-            moved = along(x, [c * (s - t) for c in row], slopes)
+            moved = _along(x, [c * (s - t) for c in row], slopes)
             slopes.append(slope(moved, s if node == 1 else t + node * (s - t)))
-        error = tolerance.norm(along(torch.zeros_like(x), [c * (s - t) for c in pair.error], slopes), torch.maximum(x.abs(), moved.abs()))
+        error = tolerance.norm(_along(torch.zeros_like(x), [c * (s - t) for c in pair.error], slopes), torch.maximum(x.abs(), moved.abs()))
         if error <= 1:
             if on_step is not None:
                 on_step(t, s)
@@ -127,3 +128,11 @@ def _check(path: Path, start: float, stop: float) -> None:
             f"the flow of {path} cannot be followed from {start} to {stop}: give two times of the path, at which its rates are finite; "
             "to reach data, stop at a small time and take one step of Ddim to 0"
         )
+
+
+def _along(x: X, row: Sequence[float], slopes: Sequence[X]) -> X:
+    """x plus the row's share of each slope."""
+    for c, slope in zip(row, slopes, strict=True):
+        if c:
+            x = plus(x, c, slope)
+    return x

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
+from torch import Tensor
 
 from structgen.generative.noise import Rng
-from structgen.generative.path import Path, Time, X
+from structgen.generative.path import Endpoints, Path, Time, X
 from structgen.generative.sample import Coefficient, DenoiseAt, Solver, plus, scaled
 
 
@@ -33,6 +34,9 @@ class Stage(NamedTuple):
     t: Coefficient
     data: Coefficient  # (s - t) alpha' at the stage's time
     noise: Coefficient  # (s - t) sigma' there
+
+
+Slope: TypeAlias = tuple[float, X]
 
 
 class Stages(tuple[Any, ...]):
@@ -78,16 +82,26 @@ class RungeKutta(Solver[RungeKuttaPlan, None]):
 
     def step(self, plan: RungeKuttaPlan, denoise: DenoiseAt, x: X, memory: None, rng: Rng) -> tuple[X, None]:
         tableau = self._landing if plan.lands else self.tableau
-        slopes: list[X] = []
+        slopes: list[Slope] = []
         for stage, row in zip(plan.stages, tableau.inner, strict=False):
-            ends = denoise(along(x, row, slopes), stage.t, stage.t)
-            slopes.append(plus(scaled(stage.data, ends.data), stage.noise, ends.noise))
-        return along(x, tableau.outer, slopes), None
+            ends = denoise(_along(x, row, slopes), stage.t, stage.t)
+            slopes.append(_slope(stage, ends))
+        return _along(x, tableau.outer, slopes), None
 
 
-def along(x: X, row: Sequence[float], slopes: Sequence[X]) -> X:
+def _slope(stage: Stage, ends: Endpoints) -> Slope:
+    """(s - t) (alpha' data + sigma' noise) as a number and a direction: one operation on tensors where the rates are numbers, not two."""
+    data, noise = stage.data, stage.noise
+    if isinstance(data, Tensor):
+        return 1.0, plus(scaled(data, ends.data), noise, ends.noise)
+    if abs(data) > abs(noise):
+        return data, plus(ends.data, noise / data, ends.noise)
+    return noise, plus(ends.noise, data / noise if noise else 0.0, ends.data)
+
+
+def _along(x: X, row: Sequence[float], slopes: Sequence[Slope]) -> X:
     """x plus the row's share of each slope."""
-    for c, slope in zip(row, slopes, strict=True):
+    for c, (length, direction) in zip(row, slopes, strict=True):
         if c:
-            x = plus(x, c, slope)
+            x = plus(x, c * length, direction)
     return x
