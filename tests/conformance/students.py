@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from structgen.generative import Coupling, Denoiser, Ema, Endpoints, Objective, Path, Solver, Teacher, normal_like, sample
 from structgen.generative.ema import Weights
@@ -20,7 +21,7 @@ NORMAL = Cloud(torch.ones(1, dtype=F64), torch.tensor([[0.3, -0.2]], dtype=F64),
 
 
 class Perceptron(nn.Module):
-    """A residual perceptron of a state [b, d] and `times` of them."""
+    """A residual perceptron of a state [b, d] and `times` of them, with a gate through which the state reaches the output as it is."""
 
     def __init__(self, d: int, times: int, width: int = 128, blocks: int = 2, seed: int = 0) -> None:
         super().__init__()
@@ -32,8 +33,9 @@ class Perceptron(nn.Module):
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width)) for _ in range(blocks)
         )
-        self.out = nn.Sequential(nn.SiLU(), nn.Linear(width, d))
-        nn.init.zeros_(self.out[1].weight)
+        self.out, self.gate = nn.Linear(width, d), nn.Linear(width, 1)
+        for layer in (self.out, self.gate):
+            nn.init.zeros_(layer.weight)
 
     def forward(self, x: Tensor, times: Tensor, cond: object) -> Tensor:
         phase = times[..., None] * self.frequencies
@@ -41,7 +43,8 @@ class Perceptron(nn.Module):
         h = self.state(x)
         for block, shift in zip(self.blocks, self.shifts, strict=True):
             h = h + block(h + shift(when))
-        return self.out(h)
+        h = functional.silu(h)
+        return self.out(h) + self.gate(h) * x
 
 
 def trained(

@@ -36,7 +36,7 @@ F64 = torch.float64
 def small(path, reading) -> Denoiser:
     """A denoiser with random weights, in float64."""
     network = Perceptron(2, 1, width=16, blocks=1).double()
-    nn.init.normal_(network.out[1].weight, std=0.3)
+    nn.init.normal_(network.out.weight, std=0.3)
     return Denoiser(network, path, reading)
 
 
