@@ -19,6 +19,7 @@ from structgen.alphafold3.model import Model, load_model
 from structgen.errors import ConfigError, InputError
 from structgen.features.job import Job
 from structgen.io.jobs.read import read_jobs
+from structgen.io.jobs.reading import Options
 from structgen.manifest import RunManifest, is_running, job_errors, job_status, run_lock, stage_entries
 from structgen.run import Run, first_row
 from structgen.search.given import find_alignments, require_use
@@ -46,7 +47,7 @@ class Request:
 def predict(request: Request, console: Console) -> int:
     """Do what is asked, or what is left of it. Returns the exit status: 0 all done, 2 some input was wrong, 3 some work failed."""
     checked = resolve(request.choices, model=request.model, sampling=Sampling())  # before anything is read or loaded
-    jobs, rejected = read_jobs(request.inputs, checked.limits)
+    jobs, rejected = read_jobs(request.inputs, Options(limits=checked.limits))
     if not jobs:
         _print_errors(console, [str(error) for error in rejected])
         return 2

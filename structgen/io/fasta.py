@@ -12,8 +12,8 @@ from structgen.io.textfile import read_text_bytes
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _BLANKS = str.maketrans("", "", " \t\v\f")
 _OTHER_FORMATS = (
-    (re.compile(r"\s*[\[{]"), "JSON", "JSON job files are not built yet: write the job as FASTA, ':' between chains"),
-    (re.compile(r"\s*(version|sequences)\s*:"), "YAML", "YAML job files are not built yet: write the job as FASTA, ':' between chains"),
+    (re.compile(r"\s*[\[{]"), "JSON", "give it as a job file"),
+    (re.compile(r"\s*(version|sequences)\s*:"), "YAML", "give it as a job file"),
     (re.compile(r"# STOCKHOLM"), "a Stockholm alignment", "give alignments with --msa"),
     (re.compile(r"(HEADER|ATOM  |data_|REMARK|CRYST1)"), "a structure file", "give its sequence as FASTA"),
     (re.compile(r"[A-Za-z*:\s]+$"), "letters without a header", "put a line such as >name before them"),

@@ -67,7 +67,7 @@ UNREADABLE = [
     (
         b'{"name": 1}',
         "x.fasta",
-        "file is not FASTA; found JSON; expected records that start with '>'; remedy: JSON job files are not built",
+        "file is not FASTA; found JSON; expected records that start with '>'; remedy: give it as a job file",
     ),
     (b"version: 1\nsequences:\n", "x.fasta", "found YAML"),
     (

@@ -1,108 +1,105 @@
-"""Jobs from the files that users give."""
+"""Jobs from the files and folders that users give, whatever their format."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from structgen.errors import InputError
-from structgen.features.job import DEFAULT_LIMITS, Job, Limits, chain_ids, protein_chains
-from structgen.features.letters import not_built, read_protein
+from structgen.features.job import Chain, Job
 from structgen.features.slug import unique_slugs
-from structgen.io.fasta import Record, read_fasta
-from structgen.io.textfile import files_in
+from structgen.io.jobs.chai_table import SUFFIXES as TABLES
+from structgen.io.jobs.chai_table import is_table
+from structgen.io.jobs.detect import detect
+from structgen.io.jobs.formats import FORMATS, format_named
+from structgen.io.jobs.reading import Options, Source
+from structgen.io.textfile import decode, files_in, read_text_bytes
 
-SUFFIXES = (".fasta", ".fa", ".faa")
-_TYPED_HEADER = re.compile(r"(?:(protein|rna|dna|ligand|glycan)\|.|[^|]{1,5}\|(protein|rna|dna|ccd|smiles)(?:\||$))", re.IGNORECASE)
-_NUCLEIC_HEADER = re.compile(r"\bmol:na\b")
+SUFFIXES = (".fasta", ".fa", ".faa", ".json", ".yaml", ".yml")
+MORE_SUFFIXES = (".csv", ".tsv", ".a3m")  # of a folder that holds none of the others: beside jobs they are alignments and restraints
+DEFAULT_OPTIONS = Options()
 
 
-def read_jobs(paths: Sequence[str | Path], limits: Limits = DEFAULT_LIMITS) -> tuple[list[Job], list[InputError]]:
-    """The jobs of FASTA files and of folders of them, in order, and an error for every file or record that is none.
+def read_jobs(paths: Sequence[str | Path], options: Options = DEFAULT_OPTIONS, *, format: str = "") -> tuple[list[Job], list[InputError]]:
+    """The jobs of files and of folders of them, in order, and an error for every file or record that is none.
 
-    One record is one job; ':' stands between its chains, and equal chains are copies (the convention of ColabFold).
+    The format is found by content; `format` names it instead. Slugs are unique in the batch.
     """
     drafts: list[Job] = []
     errors: list[InputError] = []
+    if format:
+        format_named(format)
     for path in map(Path, paths):
         try:
-            for file in _fasta_files(path):
-                _read_file(file, limits, drafts, errors)
+            for file in _job_files(path):
+                if not _is_restraints_of(file, paths):
+                    _read_file(file, options, format, drafts, errors)
         except InputError as error:
             errors.append(error)
-    contents = [":".join(chain.sequence for chain in job.chains) for job in drafts]
+    contents = [":".join(map(_content, job.chains)) for job in drafts]
     slugs = unique_slugs([job.name for job in drafts], contents)
     return [replace(job, slug=slug) for job, slug in zip(drafts, slugs, strict=True)], errors
 
 
-def _fasta_files(path: Path) -> list[Path]:
+def _content(chain: Chain) -> str:
+    return chain.sequence or "_".join(chain.residues) or chain.smiles or chain.file
+
+
+def _job_files(path: Path) -> list[Path]:
     if not os.path.isdir(path):  # unlike Path.is_dir, false for what is too long to be a path
         return [path]
-    found = files_in(path, SUFFIXES)
+    found = files_in(path, SUFFIXES) or [file for file in files_in(path, MORE_SUFFIXES) if not _is_restraints(file)]
     if not found:
-        expected = f"files that end in {', '.join(SUFFIXES)} or one of these and .gz"
-        raise InputError("folder holds no FASTA file", where=str(path), expected=expected, remedy="name the files one by one")
+        expected = f"files that end in {', '.join(SUFFIXES + MORE_SUFFIXES)} or one of these and .gz"
+        raise InputError("folder holds no job file", where=str(path), expected=expected, remedy="name the files one by one")
     return found
 
 
-def _read_file(file: Path, limits: Limits, jobs: list[Job], errors: list[InputError]) -> None:
+def _is_restraints(file: Path) -> bool:
+    return file.name.endswith(TABLES) and is_table(read_text_bytes(file)[:1000].decode("utf-8", "replace"))
+
+
+def _is_restraints_of(file: Path, paths: Sequence[str | Path]) -> bool:
+    """Whether a file is the table of restraints of another input, with which it is read."""
+    if not file.name.endswith(TABLES) or not os.path.isfile(file) or len(paths) < 2:
+        return False
+    stem = next(file.name.removesuffix(suffix) for suffix in sorted(TABLES, key=len, reverse=True) if file.name.endswith(suffix))
+    others = {path for path in map(Path, paths) if path != file and path.parent == file.parent}
+    return any(path.name.partition(".")[0] == stem for path in others) and _is_restraints(file)
+
+
+def _read_file(file: Path, options: Options, format: str, jobs: list[Job], errors: list[InputError]) -> None:
     try:
-        records, outside = read_fasta(file)
+        found = read_source(_source(file, options), format)
     except InputError as error:
         errors.append(error)
         return
-    errors.extend(outside)
-    for record in records:
-        try:
-            jobs.append(_read_record(record, file, alone=len(records) == 1, limits=limits))
-        except InputError as error:
-            errors.append(error)
+    for job in found:
+        if isinstance(job, InputError):
+            errors.append(job)
+        else:
+            jobs.append(job)
 
 
-def _read_record(record: Record, file: Path, *, alone: bool, limits: Limits) -> Job:
-    """A job whose slug is not chosen yet."""
-    name = printable(record.header)
-    source = f"{file}: record {record.number} (>{name[:60]})"
-    notes = ["characters of the name that cannot be printed became blanks"] if name != record.header else []
-    _check_header(record.header, source, alone=alone)
-    parts = record.sequence.split(":")
-    sequences = []
-    for id, part in zip(chain_ids(len(parts)), parts, strict=True):
-        where = f"{source}, chain {id}" if len(parts) > 1 else source
-        if len(part) > limits.letters:
-            found, expected = f"{len(part):,} letters", f"at most {limits.letters:,}"
-            raise InputError("chain is too long", where=where, found=found, expected=expected, remedy="predict its domains one by one")
-        sequence, remarks = read_protein(part, where)
-        sequences.append(sequence)
-        notes += [f"chain {id}: {remark}" for remark in remarks]
-    job = Job(name or f"{file.name.split('.')[0]}-{record.number}", "", protein_chains(sequences), source, tuple(notes))
-    _check_size(job, limits)
-    return job
+def _source(file: Path, options: Options) -> Source:
+    try:
+        data = read_text_bytes(file)
+    except InputError as error:
+        if error.message != "file is empty":
+            raise
+        titles = ", ".join(format.holds.title for format in FORMATS.values())
+        raise InputError(error.message, where=error.where, found=error.found, expected=titles, remedy=error.remedy) from error
+    return Source(str(file), data.decode("utf-8", "surrogateescape"), Path(os.path.abspath(file)).parent, options)
 
 
-def _check_header(header: str, source: str, *, alone: bool) -> None:
-    """Headers that declare a molecule: only proteins are built; and where others put one chain a record, one record is one job here."""
-    declared = _TYPED_HEADER.match(header)
-    kind = (declared[1] or declared[2]).lower() if declared else "dna or rna" if _NUCLEIC_HEADER.search(header) else "protein"
-    if kind != "protein":
-        raise not_built(kind.upper() if "na" in kind else "a ligand", source, found=f"a header that declares {kind}")
-    if declared and not alone:
-        found = "headers that declare the chains of one complex, several to a file"
-        remedy = "join the chains in one record with ':', or take 'protein|' out of the headers to predict each alone"
-        raise InputError("one record is one job", where=source, found=found, expected="one complex a record", remedy=remedy)
-
-
-def _check_size(job: Job, limits: Limits) -> None:
-    if job.residues > limits.tokens:
-        longest = max(job.chains, key=lambda chain: len(chain.sequence))
-        found = f"{job.residues:,} tokens in {len(job.chains)} chain(s), the longest {longest.id} with {len(longest.sequence):,}"
-        remedy = "predict domains or fewer chains, or raise the limit of tokens where memory allows"
-        raise InputError("job is too large", where=job.source, found=found, expected=f"at most {limits.tokens:,} tokens", remedy=remedy)
-
-
-def printable(text: str) -> str:
-    """The text with blanks for control characters and for bytes that were not UTF-8: safe to show and to write."""
-    return "".join(c if c.isprintable() else " " for c in text).strip()
+def read_source(source: Source, format: str = "") -> list[Job | InputError]:
+    """The jobs of one text, their slugs not chosen yet. Raises `InputError` where the text as a whole is wrong."""
+    chosen = format_named(format) if format else None
+    if chosen is None and not source.text.lstrip().startswith((">", "#")):
+        decode(source.text.encode("utf-8", "surrogateescape"), source.file)
+    chosen = chosen or detect(source)
+    if chosen.name != "colabfold":  # there a byte that is not UTF-8 spoils its own record alone
+        decode(source.text.encode("utf-8", "surrogateescape"), source.file)
+    return chosen.read(source)

@@ -1,4 +1,4 @@
-"""Jobs from files: the convention, the notes, and the text of every error."""
+"""Jobs from FASTA files: ColabFold's convention, the notes, and the text of every error."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from structgen.errors import InputError
 from structgen.features.job import DEFAULT_LIMITS, Chain, Job, Kind, Limits, chain_ids, protein_chains
 from structgen.io.jobs.read import read_jobs
+from structgen.io.jobs.reading import Options
 
 
 def jobs_of(folder: Path, text: str | bytes, name: str = "in.fasta", limits: Limits = DEFAULT_LIMITS) -> tuple[list[Job], list[InputError]]:
     path = folder / name
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return read_jobs([path], limits)
+    return read_jobs([path], Options(limits=limits))
 
 
 def error_of(folder: Path, text: str | bytes) -> str:
@@ -71,7 +72,7 @@ def test_folder_without_fasta_and_missing_file_are_errors(tmp_path: Path) -> Non
     (tmp_path / "good.fa").write_text(">g\nMK\n")
     jobs, errors = read_jobs([tmp_path / "empty", tmp_path / "gone.fa", tmp_path / "good.fa"])
     assert [job.name for job in jobs] == ["g"]
-    assert "empty: folder holds no FASTA file; expected files that end in .fasta, .fa, .faa" in str(errors[0])
+    assert "empty: folder holds no job file; expected files that end in .fasta, .fa, .faa, .json, .yaml" in str(errors[0])
     assert "gone.fa: cannot be read: No such file" in str(errors[1])
 
 
@@ -92,25 +93,28 @@ WRONG = [
     (">a\n1 MKTAY IAKQR\n11 QISFV\n", "'1' at position 1; expected letters A-Z; remedy: a numbered sequence? remove the numbers"),
     (">a\nMK*GS\n", "'*' at position 3; expected letters A-Z; remedy: a stop sign may only stand at the end"),
     (">a\nMK**\n", "'*' at position 3"),
-    (">a\nMK(SEP)GS\n", "'(' at position 3; expected letters A-Z; remedy: modified residues are not built yet: write the parent's letter"),
+    (
+        ">a\nMK(SEP)GS\n",
+        "'(' at position 3; expected letters A-Z; remedy: write the parent's letter here",
+    ),
     (">a\nMKαG\n", "U+03B1 (GREEK SMALL LETTER ALPHA) at position 3"),
     (">a\nMＫT\n", "U+FF2B (FULLWIDTH LATIN CAPITAL LETTER K) at position 2"),
     (">a\nM\u00a0K\n", "U+00A0 (NO-BREAK SPACE) at position 2"),
     (">a\nM\x00K\n", "U+0000 (control character) at position 2"),
     (b">a\nM\xe9K\n", "byte 0xe9, which is not UTF-8, at position 2"),
     (">a\nMK!\n", "'!' at position 3; expected letters A-Z; remedy: correct the sequence"),
+    (">a\nMKT:RNA|\n", "chain B: sequence is empty"),
+    (">a\nMKT:RNA|GGTA\n", "chain B: T in RNA; found T at 3; expected A C G U N; remedy: is this DNA?"),
+    (">a\nMKT:dna|GAUC\n", "chain B: U in DNA; found U at 3; expected A C G T N; remedy: is this RNA?"),
+    (">a\nMKT:DNA|GAUT\n", "remedy: is this DNA with letters of RNA? correct the type, or read U as T with --fix-nucleic"),
+    (">a\nMKT:CCD|Mg2+|2\n", "chain B: an ion is named by its code; found 'Mg2+'; expected a component's code; remedy: use MG"),
+    (">a\nMKT:CCD|ATP|0\n", "chain B: copies cannot be made; found 0"),
+    (">a\nMKT:CCD|ATPATP\n", "chain B: not a component's code; found 'ATPATP'"),
+    (">a\nMKT:SMILES|\n", "chain B: SMILES string is empty"),
     (
-        ">a\nMKT:RNA|GGCA\n",
-        "chain B: RNA is not built yet; found a part that starts with 'RNA|'; expected protein chains; remedy: leave it out",
+        ">101d_A mol:na length:12  DNA\nCGCGAATTCGCG\n",
+        "header says nucleic acid; found mol:na in the header",
     ),
-    (">a\nMKT:dna|GATC\n", "chain B: DNA is not built yet"),
-    (">a\nMKT:CCD|ATP|2\n", "chain B: a ligand is not built yet; found a part that starts with 'CCD|'"),
-    (">a\nMKT:SMILES|C/C=C/C1CC1\n", "chain B: a ligand is not built yet; found a part that starts with 'SMILES|'"),
-    (">rna|tail\nGGCA\n", "RNA is not built yet; found a header that declares rna"),
-    (">A|dna\nGGCA\n", "DNA is not built yet; found a header that declares dna"),
-    (">ligand|x\nCCO\n", "a ligand is not built yet; found a header that declares ligand"),
-    (">B|smiles\nCC(=O)O\n", "a ligand is not built yet; found a header that declares smiles"),
-    (">101d_A mol:na length:12  DNA\nCGCGAATTCGCG\n", "DNA OR RNA is not built yet"),
     (">a\n" + "M" * 100_001, "chain is too long; found 100,001 letters; expected at most 100,000; remedy: predict its domains"),
     (
         ">a\n" + "M" * 100_000,
@@ -167,15 +171,29 @@ def test_plain_letters_and_x_carry_no_note(tmp_path: Path) -> None:
     assert job.notes == ()
 
 
-def test_typed_headers_of_other_programs_are_refused_in_company(tmp_path: Path) -> None:
-    """Where other programs read one complex of several records, reading several jobs would be a silent mistake."""
-    jobs, errors = jobs_of(tmp_path, ">A|protein\nMKT\n>B|protein|empty\nGSH\n")
-    assert jobs == [] and len(errors) == 2
-    assert "one record is one job; found headers that declare the chains of one complex" in str(errors[0])
-    (job,), errors = jobs_of(tmp_path, ">protein|lysozyme\nMKT\n")
-    assert job.name == "protein|lysozyme" and errors == []
+def test_parts_of_other_kinds_have_a_word_before_them(tmp_path: Path) -> None:
+    """RNA, DNA, components and SMILES with copies; letters of polymers are read as capitals, those of SMILES never."""
+    (job,), errors = jobs_of(tmp_path, ">a\nMKT:RNA|ggca:DNA|GATC:CCD|atp|2:SMILES|C[n;1]c|1\n")
+    assert errors == []
+    assert [(c.id, c.kind.value, c.sequence or c.smiles or c.residues) for c in job.chains] == [
+        ("A", "protein", "MKT"),
+        ("B", "rna", "GGCA"),
+        ("C", "dna", "GATC"),
+        ("D", "ligand", ("ATP",)),
+        ("E", "ligand", ("ATP",)),
+        ("F", "ligand", "C[n:1]c"),
+    ]
+    assert job.notes == (
+        "chain B: lower case was read as capitals",
+        "component 'atp' was read as ATP",
+        "chain F: ColabFold itself reads SMILES in capitals: another molecule",
+    )
+
+
+def test_headers_of_uniprot_are_names(tmp_path: Path) -> None:
+    """A bar in a header is no type."""
     jobs, errors = jobs_of(tmp_path, ">sp|P1|X_HUMAN a\nMKT\n>tr|Q1|Y_HUMAN b\nMKT\n")
-    assert len(jobs) == 2 and errors == []
+    assert [job.name for job in jobs] == ["sp|P1|X_HUMAN a", "tr|Q1|Y_HUMAN b"] and errors == []
 
 
 def test_names_stay_and_slugs_are_safe(tmp_path: Path) -> None:

@@ -1,0 +1,23 @@
+"""What a job may say and a run cannot do yet: refused where the job is to be run, never dropped."""
+
+from __future__ import annotations
+
+from structgen.errors import InputError
+from structgen.features.job import Alignments, Job, Kind
+
+
+def unsupported(job: Job) -> list[InputError]:
+    """An error for every part of a job that would have no effect on its prediction. Entities are the business of `build_atoms`."""
+    found: list[tuple[str, str]] = []
+    found += [(f"contacts[{i}]", "contacts") for i, _ in enumerate(job.contacts)][:1]
+    found += [(f"pockets[{i}]: binder {pocket.binder}", "pockets") for i, pocket in enumerate(job.pockets)][:1]
+    found += [(f"affinity of {job.affinity}", "affinity")] if job.affinity else []
+    for chain in job.chains:
+        forced = any(template.force for template in chain.templates or ())
+        found += [(f"chain {chain.id}: templates", "forced templates" if forced else "given templates")] if chain.templates else []
+        if chain.msa not in (None, Alignments()) and chain.kind in (Kind.DNA, Kind.LIGAND):
+            found.append((f"chain {chain.id}: msa", f"alignments of {chain.kind.value}"))
+    return [
+        InputError(f"{what} cannot be used yet", where=f"{job.source}: {where}", remedy="take them out of the job to run it without")
+        for where, what in found
+    ]
