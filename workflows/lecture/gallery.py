@@ -12,7 +12,7 @@ from torch import Generator
 
 from structgen.errors import ConfigError
 from structgen.store import replace_file
-from workflows.lecture import flows, noising, sampling, scores, solving
+from workflows.lecture import distilled, flows, learned, noising, sampling, scores, solving
 from workflows.lecture.drawing import save
 from workflows.lecture.sets import Effort
 
@@ -33,6 +33,7 @@ PICTURES: dict[str, Picture] = {
     "inversion": sampling.inversion,
     "curvature": sampling.curvature,
     "guidance": sampling.guidance,
+    "learning": learned.learning,
     "score": scores.field,
     "matching": scores.matching,
     "langevin": scores.chains,
@@ -47,6 +48,12 @@ PICTURES: dict[str, Picture] = {
     "marginal": flows.marginal,
     "couplings": flows.couplings,
     "straight": solving.straight,
+    "rectified": learned.rectified,
+    "cnf": learned.continuous,
+    "progressive": distilled.progressive,
+    "consistency": distilled.consistency,
+    "constant": distilled.constant,
+    "meanflow": distilled.mean_flow,
 }
 
 

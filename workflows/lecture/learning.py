@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -10,22 +11,29 @@ import torch
 from torch import Generator, Tensor, nn
 
 from structgen.generative import Denoise, Denoiser, Ema, Objective
-from structgen.nn.embeddings import Sinusoidal
 from structgen.train import Optimisation, TrainState, train_step
+
+Draw = Callable[[int], Tensor]
+"""count -> data [count, ...]."""
 
 
 class Perceptron(nn.Module):
-    """(x [b, d], times [b, k]) -> [b, d]: three hidden layers, smooth, so that derivatives of any order exist."""
+    """(x [b, d], times [b, k]) -> [b, d]: three hidden layers over a few waves of both, smooth, so that derivatives of any order exist."""
 
     def __init__(self, dimensions: int, times: int, rng: Generator, width: int = 96) -> None:
         super().__init__()
-        self.waves = Sinusoidal(16, longest=40.0, scale=10.0)
-        sizes = (dimensions + 16 * times, width, width, width, dimensions)
+        sizes = (5 * dimensions + 7 * times, width, width, width, dimensions)
         layers = [layer for a, b in pairwise(sizes) for layer in (_linear(a, b, rng), nn.SiLU())]
         self.body = nn.Sequential(*layers[:-1])
 
     def forward(self, x: Tensor, times: Tensor, cond: Any = None) -> Tensor:
-        return self.body(torch.cat([x, self.waves(times).flatten(1).to(x)], 1))
+        return self.body(torch.cat([_waves(x, 1.0, 2), _waves(times, math.pi / 2, 3)], 1))
+
+
+def _waves(v: Tensor, lowest: float, octaves: int) -> Tensor:
+    """v [b, k], and its sines and cosines at doubling frequencies."""
+    phases = [lowest * 2**k * v for k in range(octaves)]
+    return torch.cat([v, *(phase.sin() for phase in phases), *(phase.cos() for phase in phases)], 1)
 
 
 def _linear(inputs: int, outputs: int, rng: Generator) -> nn.Linear:
@@ -39,12 +47,12 @@ def _linear(inputs: int, outputs: int, rng: Generator) -> nn.Linear:
 def trained(
     denoiser: Denoiser[Any],
     objective: Objective,
-    draw: Callable[[int], Tensor],
+    draw: Draw,
     updates: int,
     rng: Generator,
     *,
     batch: int = 256,
-    rate: float = 2e-3,
+    rate: float = 6e-3,
     on_update: Callable[[int, float], None] = lambda update, loss: None,
 ) -> Denoise:
     """Train on `updates` batches of draw(count), with a rate that falls and weights that are averaged; the average is what is returned.
