@@ -38,6 +38,7 @@ from structgen.generative.divergence import Divergence, normal_probes, sign_prob
 from structgen.generative.ema import Ema
 from structgen.generative.guidance import Drop, autoguidance, classifier, classifier_free, classifier_free_at_once, potential
 from structgen.generative.interpolate import slerp
+from structgen.generative.latent import Latent
 from structgen.generative.likelihood import Bins, bits_per_dimension, log_likelihood
 from structgen.generative.noise import Rng, generators, normal_like
 from structgen.generative.objective import Error, Loss, Noised, Objective, Regression, data_error, noise_error, velocity_error
@@ -139,6 +140,7 @@ __all__ = [
     "Independent",
     "Kernel",
     "LearnedLaw",
+    "Latent",
     "LearnedVariance",
     "Linear",
     "LinearBetas",
