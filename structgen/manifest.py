@@ -111,10 +111,14 @@ class RunManifest:
         return self.document["jobs"]
 
     def plan(self, jobs: Mapping[str, Mapping[str, Any]], *, seeds: Sequence[int], finished: Collection[str] = (), **facts: Any) -> None:
-        """Set what this run is to do. Of the same jobs and seeds the attempts of earlier runs stay on record; `finished` ones stay done."""
-        before, wanted = self.jobs, {str(seed) for seed in seeds}
+        """Set what this run is to do. Of the same jobs and seeds the attempts of earlier runs stay on record; `finished` ones stay done.
+
+        A job's own `seeds`, where it has them, come before those of the run.
+        """
+        before = self.jobs
         self.document.update(facts)
-        stages = {slug: before[slug]["stages"] if slug in finished else _resumed(before.get(slug, {}), wanted) for slug in jobs}
+        wanted = {slug: {str(seed) for seed in about.get("seeds", seeds)} for slug, about in jobs.items()}
+        stages = {slug: before[slug]["stages"] if slug in finished else _resumed(before.get(slug, {}), wanted[slug]) for slug in jobs}
         self.document["jobs"] = {slug: {**about, "stages": stages[slug]} for slug, about in jobs.items()}
 
     def apply(self, event: Event) -> None:

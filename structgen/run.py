@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structgen
 from structgen.features.fingerprint import fingerprint
-from structgen.features.job import Job
+from structgen.features.job import Chain, Job
 from structgen.predict import STAGE_VERSION
 from structgen.settings import Settings
 from structgen.store import Store, artifact_key
@@ -36,7 +36,13 @@ class Run:
 
 def first_row(job: Job) -> Row:
     """The row with which a job enters the line."""
-    return {"slug": job.slug, "job": job.to_json(), "tokens": job.residues, "error": ""}
+    seeds = {"seeds": ",".join(map(str, job.seeds))} if job.seeds else {}
+    return {"slug": job.slug, "job": job.to_json(), "tokens": job.residues, "error": ""} | seeds
+
+
+def seeds_of(run: Run, row: Row) -> tuple[int, ...]:
+    """The seeds of a job: its own, else the run's."""
+    return tuple(map(int, str(row["seeds"]).split(","))) if row.get("seeds") else run.settings.seeds
 
 
 def fan_out(row: Row, seeds: Sequence[int]) -> list[Row]:
@@ -54,6 +60,12 @@ def gather(rows: Sequence[Row]) -> Row:
 def given_key(sequence: str, digests: Sequence[str]) -> str:
     """Of an alignment that the user gave, by the sha256 of its files."""
     return artifact_key("search", SEARCH_VERSION, parameters={"sequence": sequence, "given": True}, inputs=digests)
+
+
+def own_key(chain: Chain, digests: Sequence[str]) -> str:
+    """Of an alignment that a job gives its chain, by role and sha256 of its parts."""
+    parameters = {"sequence": chain.sequence, "kind": chain.kind.value, "own": True}
+    return artifact_key("search", SEARCH_VERSION, parameters=parameters, inputs=digests)
 
 
 def searched_key(run: Run, sequence: str) -> str:

@@ -31,8 +31,8 @@ from structgen.features.msa import Msa
 from structgen.features.tokens import Tokens, tokenise
 from structgen.io.a3m import parse_a3m, write_a3m
 from structgen.io.writer import Provenance, write_job
-from structgen.run import Row, Run, features_key, fold_key, given_key, searched_key, write_key
-from structgen.search.given import GivenAlignments, find_alignments
+from structgen.run import Row, Run, features_key, fold_key, given_key, own_key, searched_key, write_key
+from structgen.search.given import GivenAlignments, find_alignments, own_alignment, own_digests
 from structgen.search.hmmer import load_database, search
 from structgen.store import Store
 
@@ -43,7 +43,8 @@ TRAINED_ON_PROTEINS = ("structgen-small",)
 class Search:
     """The alignment of every chain: one artifact for each distinct sequence and source, whatever jobs it is part of.
 
-    A given alignment comes first, then a search of the database; a chain with neither stands alone. The row says which it was.
+    What the job itself says of a chain comes first, then a given alignment, then a search of the database; a chain with none of them
+    stands alone. The row says which it was.
     """
 
     def __init__(self, run: Run) -> None:
@@ -70,6 +71,14 @@ class Search:
 
     def _source(self, chain: Chain) -> tuple[str, Callable[[], bytes], str]:
         """Key of the alignment (empty where there is none), how to make it, and what to say of it. Only proteins are searched."""
+        if chain.msa is not None:
+            digests = own_digests(chain)
+            key = own_key(chain, digests) if digests else ""
+            return (
+                key,
+                partial(self._own, chain),
+                f"alignment{'s' * (len(digests) > 1)} of the job" if key else "no alignment, as the job says",
+            )
         if chain.kind is not Kind.PROTEIN:
             return "", bytes, ""
         sequence = chain.sequence
@@ -80,6 +89,12 @@ class Search:
         if settings.seqdb:
             return searched_key(self._run, sequence), partial(self._search, sequence), f"searched in {Path(settings.seqdb).name}"
         return "", bytes, self._given.note_on(sequence) if self._given else ""
+
+    def _own(self, chain: Chain) -> bytes:
+        msa = own_alignment(chain)
+        if msa is None:
+            raise InputError(f"chain {chain.id} has no alignment of its own")
+        return msa_to_bytes(msa)
 
     def _read(self, given: GivenAlignments, sequence: str) -> bytes:
         msa = given.alignment_of(sequence)
@@ -166,7 +181,7 @@ class Write:
             model=run.model_name,
             model_sha256=run.weights,
             settings=dataclasses.asdict(settings.sampling) | {"precision": settings.precision},
-            seeds=settings.seeds,
+            seeds=job.seeds or settings.seeds,
             msa_depth=depth,
             notes=(*job.notes, *tokens.structure.notes, *_reach(run.model_name, job), *notes),
             source=job.source,
@@ -198,7 +213,7 @@ def result_key(run: Run, search: Search, job: Job) -> str:
     """The key under which Write will put the job's folder, known before anything is computed."""
     evidence = search.evidence(job)
     features = features_key(run, job, evidence[0])
-    folds = {str(seed): fold_key(run, features, seed) for seed in sorted(run.settings.seeds)}
+    folds = {str(seed): fold_key(run, features, seed) for seed in sorted(job.seeds or run.settings.seeds)}
     return write_key(run, job, evidence, folds)
 
 

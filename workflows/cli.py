@@ -18,18 +18,22 @@ from structgen.errors import ConfigError, InputError, StructgenError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Predict molecular structures.")
 INPUT_ERROR, RUN_ERROR, STOPPED = 2, 3, 130
+Inputs = Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Job files of any format, or folders of them.")]
+FormatOption = Annotated[str, typer.Option(metavar="NAME", help="Format of the inputs, where their content leaves it open.")]
+UppercaseOption = Annotated[bool, typer.Option("--uppercase", help="Read small letters of sequences in JSON and YAML as capitals.")]
+FixOption = Annotated[bool, typer.Option("--fix-nucleic", help="Read T in RNA as U, and U in DNA as T.")]
 
 
 @app.command(no_args_is_help=True)
 def predict(
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT...", help="FASTA files or folders of them; ':' between chains of a complex.")
+        list[Path], typer.Argument(metavar="INPUT...", help="Job files of any format, or folders of them; see docs/inputs.md.")
     ],
     out: Annotated[Path | None, typer.Option(help="Folder of the results; runs/<input's name> when not given.")] = None,
     model: Annotated[str, typer.Option(metavar="NAME|FILE", help="Shipped model or checkpoint; see `structgen models`.")] = "",
     msa: Annotated[Path | None, typer.Option(metavar="DIR|FILE", help="Alignments (a3m, Stockholm), found by their first rows.")] = None,
     seqdb: Annotated[Path | None, typer.Option(metavar="FASTA[.gz]", help="Database to search with jackhmmer.")] = None,
-    seeds: Annotated[str, typer.Option(metavar="1,2,3", help="One trunk and one set of samples each.")] = "",
+    seeds: Annotated[str, typer.Option(metavar="1,2,3", help="One trunk and one set of samples each; before those of the inputs.")] = "",
     samples: Annotated[int | None, typer.Option(help="Structures per seed.")] = None,
     steps: Annotated[int | None, typer.Option(help="Diffusion steps.")] = None,
     cycles: Annotated[int | None, typer.Option(help="Trunk cycles.")] = None,
@@ -38,10 +42,14 @@ def predict(
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. sampling.noise_scale=1.")] = None,
     store: Annotated[Path | None, typer.Option(help="Where artifacts are kept; $STRUCTGEN_STORE or the user's cache.")] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of one fold; 0: all cores.")] = 0,
+    format: FormatOption = "",
+    uppercase: UppercaseOption = False,
+    fix_nucleic: FixOption = False,
 ) -> None:
     """Predict the structures of all records. The same command again goes on where the last one stopped."""
     with _exit_status():
         from structgen.alphafold3.model import DEFAULT_MODEL
+        from structgen.io.jobs.reading import Options
         from structgen.settings import merge, parse_assignments, read_yaml
         from structgen.store import default_store
         from workflows import session
@@ -58,10 +66,50 @@ def predict(
             store=store or default_store(),
             model=str(Path(named).absolute()) if Path(named).is_file() else named,
             choices=choices,
+            format=format,
+            options=Options(uppercase, fix_nucleic),
             cluster=cluster,
             threads=threads,
         )
         raise typer.Exit(session.predict(request, _console()))
+
+
+@app.command(no_args_is_help=True)
+def validate(
+    inputs: Inputs,
+    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    format: FormatOption = "",
+    uppercase: UppercaseOption = False,
+    fix_nucleic: FixOption = False,
+) -> None:
+    """Say what is understood of every job, without weights or network. Exit status 2 where one cannot be used."""
+    with _exit_status():
+        from structgen.io.jobs.reading import Options
+        from workflows.inputs import validate
+
+        raise typer.Exit(validate(inputs, Options(uppercase, fix_nucleic), format, as_json=json, console=_console()))
+
+
+app.command("check", no_args_is_help=True, hidden=True)(validate)
+
+
+@app.command(no_args_is_help=True)
+def convert_input(
+    inputs: Inputs,
+    to: Annotated[str, typer.Option(metavar="FORMAT", help="alphafold3, server, boltz, boltz-fasta, protenix, openfold3, ...")],
+    out: Annotated[Path, typer.Option(metavar="FILE|DIR", help="A file where it has a suffix, else a folder with a file a job.")],
+    strict: Annotated[bool, typer.Option("--strict", help="What the format does not hold is an error.")] = False,
+    format: FormatOption = "",
+    uppercase: UppercaseOption = False,
+    fix_nucleic: FixOption = False,
+) -> None:
+    """Write jobs in another format, and say what that cannot hold."""
+    with _exit_status():
+        from structgen.io.jobs.reading import Options
+        from workflows.inputs import Conversion, convert
+
+        wanted = Conversion(tuple(inputs), to, out, strict, format, Options(uppercase, fix_nucleic))
+        raise typer.Exit(convert(wanted, _console(), Console(stderr=True, width=10_000)))
 
 
 @app.command(no_args_is_help=True)
@@ -104,6 +152,18 @@ def lecture(
             typer.echo(gallery.listing())
 
 
+@app.command(no_args_is_help=True)
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="PyTorch file of Protenix or OpenFold3, or DeepSpeed's folder.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="Where the converted model goes.")],
+) -> None:
+    """Convert a public checkpoint (Protenix, OpenFold3 0.5.0) for `structgen predict --model OUT.safetensors`."""
+    with _exit_status():
+        from workflows.convert import convert_checkpoint
+
+        convert_checkpoint(checkpoint, out, _console())
+
+
 def main() -> None:
     """The command line. Exit status: 0 done, 2 wrong input or settings, 3 failed work, 130 stopped by the user."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
@@ -135,7 +195,7 @@ def _console() -> Console:
 def _stem(path: Path) -> str:
     """The input's name without what says its format."""
     name = path.resolve().name.removesuffix(".gz")
-    return Path(name).stem if Path(name).suffix in (".fasta", ".fa", ".faa") else name
+    return Path(name).stem if Path(name).suffix in (".fasta", ".fa", ".faa", ".json", ".yaml", ".yml", ".csv", ".tsv", ".a3m") else name
 
 
 def _seeds(text: str) -> list[int]:

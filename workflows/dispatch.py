@@ -15,7 +15,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from structgen.attempt import failed
 from structgen.errors import ClusterError
-from structgen.run import Row, Run, fan_out, gather
+from structgen.run import Row, Run, fan_out, gather, seeds_of
 from workflows import cluster
 
 if TYPE_CHECKING:
@@ -108,12 +108,12 @@ class Dispatcher:
         if stage == "search":
             yield from self._push("featurise", row)
         elif stage == "featurise" and not row["error"]:
-            for one in fan_out(row, self._line.run.settings.seeds):
+            for one in fan_out(row, seeds_of(self._line.run, row)):
                 yield from self._push("fold", one)
         elif stage == "fold":
             folds = self._folded.setdefault(str(row["slug"]), [])
             folds.append(row)
-            if len(folds) == len(self._line.run.settings.seeds):
+            if len(folds) == len(seeds_of(self._line.run, row)):
                 yield from self._push("write", gather(self._folded.pop(str(row["slug"]))))
         else:
             yield row

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 
 from structgen.alphafold3.model import load_model
-from structgen.run import Row, Run, fan_out, gather
+from structgen.run import Row, Run, fan_out, gather, seeds_of
 from structgen.stages import Fold
 
 Stage = Callable[[Row], Row]
@@ -38,7 +38,7 @@ def predict_here(line: Line, rows: Iterable[Row]) -> Iterator[Row]:
     """Job after job in this process; yields every job's last row."""
     search, featurise, fold, write = (make(line.run) for make in (line.search, line.featurise, line.fold, line.write))
     for row in rows:
-        folds = [fold(one) for one in fan_out(featurise(search(row)), line.run.settings.seeds)]
+        folds = [fold(one) for one in fan_out(featurise(search(row)), seeds_of(line.run, row))]
         yield write(gather(folds))
 
 

@@ -51,7 +51,8 @@ class Bars:
         )
         self._progress = Progress(*columns, console=console)
         jobs = len(manifest.jobs)
-        totals = {"search": jobs, "featurise": jobs, "fold": jobs * seeds, "write": jobs}
+        folds = sum(len(job["seeds"]) if "seeds" in job else seeds for job in manifest.jobs.values())
+        totals = {"search": jobs, "featurise": jobs, "fold": folds, "write": jobs}
         self._tasks: dict[str, TaskID] = {stage: self._progress.add_task(TITLES[stage], total=totals[stage], now="") for stage in STAGES}
         self._now: dict[tuple[str, int], str] = {}
         self._progress.start()

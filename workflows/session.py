@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ import structgen
 from structgen.alphafold3.config import Sampling
 from structgen.alphafold3.model import Model, load_model
 from structgen.errors import ConfigError, InputError
-from structgen.features.job import Job
+from structgen.features.job import Job, Kind
 from structgen.io.jobs.read import read_jobs
 from structgen.io.jobs.reading import Options
+from structgen.io.jobs.unsupported import unsupported
 from structgen.manifest import RunManifest, is_running, job_errors, job_status, run_lock, stage_entries
 from structgen.run import Run, first_row
 from structgen.search.given import find_alignments, require_use
@@ -40,6 +41,8 @@ class Request:
     store: Path
     model: str
     choices: Mapping[str, Any]
+    format: str = ""  # of the inputs; empty: by content
+    options: Options = field(default_factory=Options)  # how the inputs are read; its limits are those of the settings
     cluster: str = ""  # empty: in process
     threads: int = 0  # of one fold; 0: as many as the machine has cores
 
@@ -47,7 +50,7 @@ class Request:
 def predict(request: Request, console: Console) -> int:
     """Do what is asked, or what is left of it. Returns the exit status: 0 all done, 2 some input was wrong, 3 some work failed."""
     checked = resolve(request.choices, model=request.model, sampling=Sampling())  # before anything is read or loaded
-    jobs, rejected = read_jobs(request.inputs, Options(limits=checked.limits))
+    jobs, rejected = _read(request, checked)
     if not jobs:
         _print_errors(console, [str(error) for error in rejected])
         return 2
@@ -75,10 +78,22 @@ def predict(request: Request, console: Console) -> int:
         return report(manifest, console)
 
 
+def _read(request: Request, settings: Settings) -> tuple[list[Job], list[InputError]]:
+    """The jobs that can be run, and an error for everything else. Seeds that the run names come before those of the jobs."""
+    jobs, rejected = read_jobs(request.inputs, replace(request.options, limits=settings.limits), format=request.format)
+    refused = {job.slug: unsupported(job) for job in jobs}
+    named = "seeds" in request.choices
+    able = [replace(job, seeds=()) if named else job for job in jobs if not refused[job.slug]]
+    return able, rejected + [error for errors in refused.values() for error in errors]
+
+
 def _check_evidence(settings: Settings, jobs: Sequence[Job]) -> str:
     """Raise `InputError` for evidence that cannot be used; returns the digest of the database, if there is one."""
     if settings.msa:
-        require_use(find_alignments(Path(settings.msa)), [chain.sequence for job in jobs for chain in job.chains])
+        require_use(
+            find_alignments(Path(settings.msa)),
+            [chain.sequence for job in jobs for chain in job.chains if chain.kind is Kind.PROTEIN and chain.msa is None],
+        )
     if not settings.seqdb:
         return ""
     try:
@@ -109,7 +124,7 @@ def _plan(
     elif manifest.jobs:
         console.print(f"Resuming {run.folder}: {len(finished)} of {len(jobs)} jobs are done", markup=False, highlight=False, soft_wrap=True)
     manifest.plan(
-        {job.slug: {"name": job.name, "source": job.source, "tokens": job.residues} for job in jobs},
+        {job.slug: _about(job) for job in jobs},
         seeds=run.settings.seeds,
         finished=finished,
         software=structgen.__version__,
@@ -119,6 +134,12 @@ def _plan(
         rejected=[{"where": error.where, "error": str(error)} for error in rejected],
     )
     manifest.save()
+
+
+def _about(job: Job) -> dict[str, Any]:
+    """What the manifest says of a job beside its stages."""
+    seeds = {"seeds": list(job.seeds)} if job.seeds else {}
+    return {"name": job.name, "source": job.source, "tokens": job.residues} | seeds
 
 
 def _work(where: str, run: Run, model: Model, jobs: Sequence[Job], shown: Display) -> None:
@@ -175,7 +196,8 @@ def status(folder: Path, console: Console) -> int:
         folds = stage_entries(job, "fold")
         done = sum(entry["status"] == "done" for entry in folds)
         now = [f"step {entry['step']}/{entry['steps']}" for entry in folds if entry["status"] == "running" and "step" in entry]
-        text = f"{job_status(job):<8} {slug}  {job['tokens']} tokens, {done} of {seeds} seeds folded {' '.join(now)}"
+        wanted = len(job["seeds"]) if "seeds" in job else seeds
+        text = f"{job_status(job):<8} {slug}  {job['tokens']} tokens, {done} of {wanted} seeds folded {' '.join(now)}"
         console.print(text.rstrip(), markup=False, highlight=False, soft_wrap=True)
     console.print("running" if is_running(folder) else "not running", highlight=False)
     return report(manifest, console)

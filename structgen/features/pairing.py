@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+_KEY = re.compile(r"pairing_key=(\S+)")
 _UNIPROT = re.compile(r"(?:tr|sp)\|[A-Z0-9]+(?:_\d+)?\|[A-Z0-9]+_([A-Z0-9]{1,5})(?:/\d+-\d+)?(?:\s|$)")
 _UNIREF100 = re.compile(r"UniRef100_[^_\s/]+_(\d+)(?:[_/\s]|$)")
 _NUMBER = re.compile(r"\b(?:TaxID|OX)=(\d+)")
@@ -16,10 +17,12 @@ _NO_SPECIES = {"unclassified", "uncultured", "unidentified", "unknown", "environ
 
 
 def species_key(description: str) -> str | None:
-    """The species that a header line names, or None: UniProt mnemonic, taxonomy number, or genus and species.
+    """What a header line pairs by, or None: a key as given, a UniProt mnemonic, a taxonomy number, or genus and species.
 
-    The three kinds never mix, so `HUMAN` does not pair with 9606. Roots of the taxonomy and unclassified samples are no species.
+    The kinds never mix, so `HUMAN` does not pair with 9606. Roots of the taxonomy and unclassified samples are no species.
     """
+    if found := _KEY.match(description):
+        return f"key {found[1]}"
     if found := _UNIPROT.match(description):
         return f"mnemonic {found[1]}"
     if found := _UNIREF100.match(description) or _NUMBER.search(description):

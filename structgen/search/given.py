@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import io
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from structgen.errors import InputError
 from structgen.features import chemistry
+from structgen.features.job import Chain, Given
 from structgen.features.msa import Msa
-from structgen.io.a3m import check_query, first_record, read_a3m
-from structgen.io.stockholm import first_row, read_stockholm
+from structgen.io.a3m import check_query, first_record, parse_a3m, read_a3m
+from structgen.io.stockholm import first_row, parse_stockholm, read_stockholm
 from structgen.io.textfile import decode, files_in, read_head, read_text_bytes
 
 SUFFIXES = (".a3m", ".sto", ".stockholm")
@@ -64,8 +68,65 @@ def require_use(given: GivenAlignments, sequences: Iterable[str]) -> None:
     if os.path.isdir(given.path) or any(given.files_of(chain) for chain in chains):
         return
     first = _first(given.path)
+    if not chains:
+        raise InputError("alignment serves no chain", where=str(given.path), found="no protein that is not aligned already")
     nearest = min(chains, key=lambda chain: (abs(len(chain) - len(first)), _differences(chain, first)))
     check_query(first, nearest, f"{given.path}: row 1, against the most similar of {len(chains)} chain(s)")
+
+
+def own_digests(chain: Chain) -> list[str]:
+    """Role and sha256 of every alignment that a job gives its chain. Raises `InputError` for a file that cannot be read."""
+    if chain.msa is None:
+        return []
+    roles = [("unpaired", given) for given in chain.msa.unpaired] + [("paired", given) for given in chain.msa.paired]
+    return [f"{role} {hashlib.sha256(_content(given)).hexdigest()}" for role, given in roles]
+
+
+def own_alignment(chain: Chain) -> Msa | None:
+    """The alignments that a job gives its chain, one below the other, or None where there are none: unpaired rows, then paired ones.
+
+    Only the headers of paired rows are kept: those of the others never pair. Raises `InputError` for a broken one.
+    """
+    if chain.msa is None or not (chain.msa.unpaired or chain.msa.paired):
+        return None
+    unpaired = [_unnamed(_own(given, chain)) for given in chain.msa.unpaired]
+    return _joined(unpaired + [_own(given, chain) for given in chain.msa.paired])
+
+
+def _own(given: Given, chain: Chain) -> Msa:
+    where = given.path or f"alignment of chain {chain.id}"
+    data = _content(given)
+    if data.startswith(b"PAR1"):
+        remedy = "write its rows as A3M or as CSV with the columns key and sequence"
+        raise InputError("Parquet tables are not read", where=where, found="Chai's table of rows", remedy=remedy)
+    text = decode(data, where)
+    if text.startswith("# STOCKHOLM"):
+        return parse_stockholm(text, where, chain.sequence)
+    start = text.lstrip("\0 \r\n")
+    return parse_a3m(text if start.startswith((">", "#")) else _rows_of_table(text, where), where, chain.sequence, chain.kind)
+
+
+def _content(given: Given) -> bytes:
+    """The bytes of something given, unpacked."""
+    return read_text_bytes(Path(given.path)) if given.path else given.text.removeprefix("\ufeff").encode()
+
+
+def _rows_of_table(text: str, where: str) -> str:
+    """A3M with the pairing keys of a table, columns `key` and `sequence`, in its headers; a row without a key is never paired."""
+    rows = list(csv.reader(io.StringIO(text, newline="")))
+    header = [name.strip().lower() for name in rows[0]] if rows else []
+    if sorted(header) != ["key", "sequence"]:
+        expected = "A3M, Stockholm, or a table with the columns key and sequence"
+        raise InputError("file is not known as an alignment", where=where, found=repr(text[:40]), expected=expected)
+    key, sequence = header.index("key"), header.index("sequence")
+    if wrong := next((number for number, row in enumerate(rows, 1) if row and len(row) != 2), None):
+        raise InputError("row has another width", where=f"{where}: line {wrong}", found=f"{len(rows[wrong - 1])} columns", expected="2")
+    names = ("pairing_key=" + "_".join(row[key].split()) if row[key].strip() else "" for row in rows[1:] if row)
+    return "".join(f">{name}\n{row[sequence]}\n" for name, row in zip(names, filter(None, rows[1:]), strict=True))
+
+
+def _unnamed(msa: Msa) -> Msa:
+    return replace(msa, descriptions=("query", *("" for _ in msa.descriptions[1:])))
 
 
 def _differences(chain: str, first: str) -> int:
