@@ -109,6 +109,7 @@ def test_A3_bound_lies_above_the_likelihood_and_closes(measured):
     nodes, weights = (torch.from_numpy(v) for v in hermegauss(40))
     weights = weights / weights.sum()
     every, noise = data.repeat_interleave(40, 0), nodes.repeat(141)[:, None]
+    note = "mean over data by quadrature; at one point the bound may lie below -log p, as it bounds the density of the chain"
     for steps in (50, 200, 1000):
         chain = Chain(linear_betas(steps))
         predict = fixed_variance(chain, cloud.denoiser(chain.path()), lambda k, chain=chain: chain.log_variances(k)[1])
@@ -116,7 +117,7 @@ def test_A3_bound_lies_above_the_likelihood_and_closes(measured):
         for k in range(1, steps + 1):
             total = total + step_term(chain, predict, every, torch.full((len(every),), k), noise).reshape(141, 40) @ weights
         gaps.append((share @ (total + log_p)).item())
-        measured("A3", f"gap at T = {steps}, nats", gaps[-1], None)
+        measured("A3", f"gap at T = {steps}, nats", gaps[-1], None, note)
     assert gaps[0] > 2 * gaps[1] > 4 * gaps[2] > 0
 
 
@@ -183,7 +184,7 @@ def test_A4_simple_loss_comes_near_its_floor(measured, rng):
     with torch.no_grad():
         guess = model(x.float(), t.float(), t.float(), None).noise.double()
     excess = ((guess - exact).square().mean() / (truth.noise - exact).square().mean()).item()
-    measured("A4", "excess risk over the irreducible loss", excess, 0.02)
+    measured("A4", "excess risk over the irreducible loss, 1-D", excess, 0.02, "in 2-D 2 % was out of reach: 5.1 % on the ring")
     assert excess < 0.02
 
 
@@ -295,7 +296,7 @@ def test_A11_scale_tilts_the_density(scale, rng):
     assert_close(path.score(guided, t) / tilted.abs().max(), tilted / tilted.abs().max(), 1e-9)
 
 
-def test_A12_weights_zero_and_one_are_the_two_models_bit_for_bit(rng):
+def test_A12_weights_zero_and_one_are_the_two_models_bit_for_bit(measured, rng):
     """In float64, and weight 3 extrapolates; one call of twice the size equals two calls; Ho and Salimans' 1 + w is documented."""
     cloud, path = ring(), VariancePreserving()
     x, t = cloud.draw(16, rng), torch.linspace(0.1, 0.9, 16, dtype=F64)
@@ -303,6 +304,8 @@ def test_A12_weights_zero_and_one_are_the_two_models_bit_for_bit(rng):
     for weight, alone in ((0.0, empty), (1.0, given)):
         ends = classifier_free(empty, given, weight)(x, t, t)
         assert torch.equal(ends.data, alone(x, t, t).data) and torch.equal(ends.noise, alone(x, t, t).noise)
+        worst = max((ends.data - alone(x, t, t).data).abs().max().item(), (ends.noise - alone(x, t, t).noise).abs().max().item())
+        measured("A12", f"largest difference at weight {weight:g}", worst, 0.0, "in float64")
 
     def both(x, t, s):
         halves = [one(a, b, b) for one, a, b in zip((empty, given), x.chunk(2), t.chunk(2), strict=True)]
@@ -345,7 +348,8 @@ def test_F15_densities_integrate_to_one_and_are_those_of_the_draws(density, meas
     angle = (torch.arange(400_000, dtype=F64) + 0.5) / 400_000 * math.pi  # t = (1 - cos angle) / 2 resolves both ends
     at = (1 - angle.cos()) / 2
     mass = density.log_density(at).exp() * angle.sin() / 2 * math.pi / 400_000
-    measured("F15", f"integral of {density} less 1", mass.sum().item() - 1, 1e-6)
+    note = "2 / (pi - 2) = 1.752 is the limit: there the density is infinite in the middle" if density == Mode(1.7) else ""
+    measured("F15", f"integral of {density} less 1", mass.sum().item() - 1, 1e-6, note)
     assert abs(mass.sum().item() - 1) < 1e-6
     draws = density.draw(torch.empty(20_000, 1, dtype=F64), rng).sort().values
     cdf = mass.cumsum(0)[torch.searchsorted(at, draws).clamp_max(399_999)]

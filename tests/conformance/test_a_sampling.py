@@ -163,7 +163,8 @@ def test_A15_slerp(rng, measured):
         density = cloud.log_prob(path, image(noise), data.expand(count))
         inside[name], above[name] = (density > low).double().mean().item(), (density > high).double().mean().item()
     measured("A15", "share of slerp's middles above the 5 % quantile of log p(data)", inside["slerp"], 0.9)
-    measured("A15", "share of lerp's middles above the 95 % quantile", above["lerp"], 0.3, "fails by being too likely, not too unlikely")
+    note = "the plan had them below the 5 % quantile: they fail by being too likely, not too unlikely"
+    measured("A15", "share of lerp's middles above the 95 % quantile", above["lerp"], 0.3, note)
     measured("A15", "share of slerp's middles above the 95 % quantile", above["slerp"], 0.15)
     assert inside["slerp"] > 0.9 and above["slerp"] < 0.15 and above["lerp"] > 0.3
 
@@ -181,7 +182,7 @@ def test_A15_the_path_of_images_is_continuous(rng, measured):
         steps = sample(path, cloud.denoiser(path), Ddim(), grid, noise, rng).diff(dim=0).norm(dim=1)
         jumps.append(steps.max().item())
         low, high = shares[steps.argmax()].item(), shares[steps.argmax() + 1].item()
-    note = f"{jumps[0]:.2f} at 1/40 of the arc"
+    note = f"{jumps[0]:.2f} at 1/40 of the arc; in 64-D images of noises 1e-10 apart still differ"
     measured("A15", "largest jump between images of neighbours 2e-10 of the arc apart, 2-D", jumps[-1], 1e-3, note)
     assert jumps[-1] < 1e-3
 
@@ -201,7 +202,8 @@ def test_A16_inversion(rng, measured):
             lost[name, n] = (back - alpha * data[:60]).square().mean(1).sqrt().median().item()
         slope = math.log2(lost[name, 100] / lost[name, 200])
         measured("A16", f"{name}: slope of data -> noise -> data", slope, 1.0)
-        measured("A16", f"{name}: error at 200 steps", lost[name, 200], 1e-3 if name != "ddim" else None)
+        note = "1e-3 is out of reach of first order at 200 steps" if name == "ddim" else ""
+        measured("A16", f"{name}: error at 200 steps", lost[name, 200], 1e-3 if name != "ddim" else None, note)
         assert slope > 0.9 * solver.order
     assert lost["heun", 200] < 1e-3 and lost["rk4", 200] < 1e-5
     noise = sample(path, cloud.denoiser(path), Heun(), log_snr(path, 60, 1.0, 1e-3).flip(0), path.alpha_sigma(grid[-1:])[0] * data, rng)

@@ -181,5 +181,5 @@ def test_B14_corrector_helps_a_wrong_score(factor, rng, measured):
 
     alone, corrected = distance(Ddim(), 60), distance(Corrected(Ddim(), count=1, snr=0.25), 30)
     measured("B14", f"sliced W2, score x {factor}, probability flow alone, 60 evaluations", alone, None)
-    measured("B14", f"sliced W2, score x {factor}, with corrector, 60 evaluations", corrected, alone)
+    measured("B14", f"sliced W2, score x {factor}, with corrector, 60 evaluations", corrected, alone, "predictor: the probability flow")
     assert corrected < 0.7 * alone

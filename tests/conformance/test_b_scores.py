@@ -239,7 +239,8 @@ def test_B7_fitted_score_is_near_the_true_one(measured, rng):
     before = error()
     optimizer = torch.optim.LBFGS(theta, max_iter=50, line_search_fn="strong_wolfe")
     optimizer.step(closure)
-    measured("B7", "relative L2 error of the sliced fit", error(), 0.05, f"{before:.2f} at the start")
+    note = f"{before:.2f} at the start; 5 % is reached only by a model that contains the truth, here a mixture with free parameters"
+    measured("B7", "relative L2 error of the sliced fit", error(), 0.05, note)
     assert before > 0.2 and error() < 0.05
 
 
@@ -259,7 +260,7 @@ def test_B8_gradients_of_denoising_and_explicit_agree(measured, rng):
         differences.append(torch.autograd.grad(apart, theta)[0])
     differences = torch.stack(differences)
     worst = (differences.mean(0) / (differences.std(0) / math.sqrt(200))).abs().max().item()
-    measured("B8", "largest difference of 12 gradients, in standard errors", worst, 4.0)
+    measured("B8", "largest difference of 12 gradients, in standard errors", worst, 4.0, "3 for one gradient, 4 for the largest of 12")
     assert worst < 4
 
 
@@ -286,7 +287,8 @@ def test_B12_exact_likelihood(cloud, steps, measured, rng):
         found = log_likelihood(path, cloud.denoiser(path), Heun(), times, x, rng)
     d = x.shape[1]
     error = bits_per_dimension(found - cloud.log_prob(path, x, torch.zeros(8, dtype=F64)), d).abs().mean().item()
-    measured("B12", f"error in {d}-D with {2 * steps} evaluations, bits per dimension", error, 1e-3)
+    note = "straight path; on every path, VE and sub-VP among them, order 2 and below 0.02 nats (tests/generative/test_likelihood.py)"
+    measured("B12", f"error in {d}-D with {2 * steps} evaluations, bits per dimension", error, 1e-3, note)
     assert error < 1e-3
 
 

@@ -73,38 +73,47 @@ def numbers(path, t) -> tuple[float, float]:
 @EACH_PATH
 @pytest.mark.parametrize("solver", OF_NOISE.values(), ids=OF_NOISE)
 @pytest.mark.parametrize("steps", [1, 2, 5])
-def test_C1_exact_for_constant_noise_at_any_step_size(path, solver, steps, rng):
+def test_C1_exact_for_constant_noise_at_any_step_size(path, solver, steps, rng, measured):
     """x_s = alpha_s / alpha_t x_t + (sigma_s - alpha_s sigma_t / alpha_t) eps if eps is constant."""
     start, stop = 0.9 * start_of(path), 0.01
     x, eps = (normal_like(torch.empty(4, 3, dtype=F64), rng) for _ in range(2))
     end = sample(path, lambda x, t, s: path.from_noise(eps, x, t), solver, uniform(steps, start, stop), x, rng)
     (alpha_t, sigma_t), (alpha_s, sigma_s) = numbers(path, start), numbers(path, stop)
     expected = alpha_s / alpha_t * x + (sigma_s - alpha_s * sigma_t / alpha_t) * eps
+    measured("C1", "difference from the closed form, constant noise", relative(end, expected), 1e-12)
     assert_close(end, expected, 1e-12)
+
+
+def relative(found, expected) -> float:
+    """The largest difference over the larger of 1 and the largest expected value."""
+    return ((found - expected).abs().max() / expected.abs().max().clamp_min(1)).item()
 
 
 @EACH_PATH
 @pytest.mark.parametrize("solver", OF_DATA.values(), ids=OF_DATA)
-def test_C1_exact_for_constant_data_at_any_step_size(path, solver, rng):
+def test_C1_exact_for_constant_data_at_any_step_size(path, solver, rng, measured):
     """x_s = sigma_s / sigma_t x_t + (alpha_s - sigma_s alpha_t / sigma_t) D if the data prediction is constant."""
     start, stop = 0.9 * start_of(path), 0.01
     x, data = (normal_like(torch.empty(4, 3, dtype=F64), rng) for _ in range(2))
     end = sample(path, lambda x, t, s: path.from_data(data, x, t), solver, uniform(3, start, stop), x, rng)
     (alpha_t, sigma_t), (alpha_s, sigma_s) = numbers(path, start), numbers(path, stop)
-    assert_close(end, sigma_s / sigma_t * x + (alpha_s - sigma_s * alpha_t / sigma_t) * data, 1e-12)
+    expected = sigma_s / sigma_t * x + (alpha_s - sigma_s * alpha_t / sigma_t) * data
+    measured("C1", "difference from the closed form, constant data", relative(end, expected), 1e-12)
+    assert_close(end, expected, 1e-12)
 
 
 @EACH_PATH
 @pytest.mark.parametrize("solver", [dpm_multistep(1), dpm_plus_plus(1), deis(1)], ids=["noise", "data", "deis"])
-def test_C2_dpm_solver_1_is_ddim_bit_for_bit(path, solver, rng):
+def test_C2_dpm_solver_1_is_ddim_bit_for_bit(path, solver, rng, measured):
     """From pure noise to data, with 13 steps."""
     x = start_of(path) * normal_like(torch.empty(4, 3, dtype=F64), rng)
     grid = uniform(13, start_of(path), 0.0)
     found, ddim = (sample(path, Mixture().denoiser(path), one, grid, x, rng) for one in (solver, Ddim()))
+    measured("C2", "largest difference from DDIM", (found - ddim).abs().max().item(), 0.0)
     assert torch.equal(found, ddim)
 
 
-def test_C2_ddim_is_the_printed_dpm_solver_1(rng):
+def test_C2_ddim_is_the_printed_dpm_solver_1(rng, measured):
     """alpha_s / alpha_t x - sigma_s (e^h - 1) eps, h = lambda_s - lambda_t (DPM-Solver, eq. 3.7)."""
     path, mixture = VariancePreserving(), Mixture()
     x = start = normal_like(torch.empty(4, 3, dtype=F64), rng)
@@ -114,7 +123,9 @@ def test_C2_ddim_is_the_printed_dpm_solver_1(rng):
         eps = mixture.denoise(path, x, torch.full((4,), t, dtype=F64)).noise
         (alpha_t, _), (alpha_s, sigma_s) = numbers(path, t), numbers(path, s)
         x = alpha_s / alpha_t * x - sigma_s * math.expm1(lam[i + 1] - lam[i]) * eps
-    assert_close(sample(path, mixture.denoiser(path), Ddim(), grid, start, rng), x, 1e-12)
+    found = sample(path, mixture.denoiser(path), Ddim(), grid, start, rng)
+    measured("C2", "difference from the printed formula, step by step", relative(found, x), 1e-12)
+    assert_close(found, x, 1e-12)
 
 
 SECOND = {
