@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from structgen.errors import InputError
@@ -230,7 +230,7 @@ def _as_list(reading: Reading, value: Value) -> list[Value]:
 
 def write(job: Job) -> Written:
     """The job in the lowest version that holds it."""
-    job, losses = hold(job, HOLDS)
+    job, losses = _without_lone_templates(*hold(job, HOLDS))
     sequences = [_element(chains) for chains in entities(job)]
     bonds = [[[a.chain, a.residue, a.atom] for a in (bond.first, bond.second)] for bond in job.bonds]
     components = {("userCCD" if given.text or not given.path else "userCCDPath"): given.text or given.path for given in job.components}
@@ -240,6 +240,14 @@ def write(job: Job) -> Written:
         losses = (*losses, Loss("seeds", "none is named; AlphaFold 3 needs one, 1 is written"))
     version = max([1, *(_SINCE[key] for key in _SINCE if _holds_key(body, key))])
     return Written(json_bytes({"dialect": "alphafold3", "version": version} | body), losses)
+
+
+def _without_lone_templates(job: Job, losses: tuple[Loss, ...]) -> tuple[Job, tuple[Loss, ...]]:
+    """AlphaFold 3 refuses templates of a chain whose alignments are to be searched."""
+    lone = [chain for chain in job.chains if chain.templates and chain.msa is None]
+    more = [Loss("templates", f"chain {chain.id}: they need alignments of its own") for chain in lone]
+    chains = tuple(replace(chain, templates=None) if chain in lone else chain for chain in job.chains)
+    return replace(job, chains=chains), (*losses, *more)
 
 
 def _holds_key(value: Any, key: str) -> bool:

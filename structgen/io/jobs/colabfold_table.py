@@ -32,7 +32,7 @@ HOLDS = Holds(
     templates=("structure", "pdb"),
 )
 _COLUMNS = ("id", "sequence", "a3mpath", "templatepath")
-HEADER = re.compile(r'"?id"?\s*[,\t]\s*"?sequence"?\s*(?:$|[,\t])', re.IGNORECASE)
+HEADER = re.compile(r'"?id"? *[,\t] *"?sequence"? *(?=[,\t\r\n]|$)', re.IGNORECASE)
 
 
 def read(source: Source) -> list[Job | InputError]:
