@@ -215,8 +215,10 @@ COLABFOLD_A3M_FULL = (
     f"#8,6\t2,1\n>101\t102\n{QUERY}{SECOND}\n>a\tb\nMRTNAYSWGSHMkKR\n>c\td\n--TNAYSWGSH---\n>101\n{QUERY}------\n>e\nMKTNaAYS-------\n>102\n"
     f"--------{SECOND}\n>f\n--------GSHMKK\n"
 )
-CHAI_FULL = ">protein|heavy\nMKTNAY(SEP)W\n>protein|B\ngshmkr\n>rna|R\nGGCA\n>dna|d=d\nGAT(5CM)\n>ligand|acid\nCC(=O)O\n"
+CHAI_FULL = (
+    ">protein|heavy\nMKTNAY(SEP)W\n>protein|B\ngshmkr\n>rna|R\nGGCA\n>dna|d=d\nGAT(5CM)\n>ligand|acid\nCC(=O)O\n"
     ">glycan|tree\nNAG(6-1 FUC)(4-1 NAG)\n"
+)
 CHAI_TABLE = """restraint_id,chainA,res_idxA,chainB,res_idxB,max_distance_angstrom,min_distance_angstrom,connection_type,confidence,comment
 bond,A,N4@ND2,F,@C1,0,0,covalent,1,linked
 near,A,M1,B,G1@CA,8.5,2,contact,0.5,
