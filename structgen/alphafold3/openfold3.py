@@ -42,9 +42,7 @@ def _switched(sized: Config) -> Config:
         msa=replace(sized.msa, last_update=False, opm_eps=1e-8, subset="shuffle_first"),
         template=replace(sized.template, mean_over="slots", no_residue="gap", pair=pair(sized.template.pair)),
         pairformer=replace(sized.pairformer, pair=pair(sized.pairformer.pair)),
-        diffusion=replace(
-            sized.diffusion, atoms=atoms(sized.diffusion.atoms), relpos="raw", pair_norm="per_stack", fourier_bias="uniform"
-        ),
+        diffusion=replace(sized.diffusion, atoms=atoms(sized.diffusion.atoms), relpos="raw", pair_norm="per_stack", fourier_bias="uniform"),
         confidence=replace(sized.confidence, atoms_per_token=23, slots="present", head_norm=True, pde_symmetry="logits_after"),
     )
 
