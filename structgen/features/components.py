@@ -15,6 +15,10 @@ ORDERS = ("", "SING", "DOUB", "TRIP", "QUAD", "AROM")
 """Names of bond orders in the dictionary by number; 5 is an aromatic bond without a Kekule form, as only users' components have it."""
 
 HYDROGEN = ("H", "D")
+METALS = frozenset(
+    "LI NA K RB CS BE MG CA SR BA SC TI V CR MN FE CO NI CU ZN Y ZR NB MO TC RU RH PD AG CD LA HF TA W RE OS IR PT AU HG AL GA IN SN TL PB "
+    "BI CE PR ND PM SM EU GD TB DY HO ER TM YB LU TH PA U NP PU AM CM".split()
+)
 _ORDER_NUMBERS = {name: number for number, name in enumerate(ORDERS)} | {"DELO": 5}
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from structgen.errors import InputError
-from structgen.features.components import ORDERS, Component, Origin, assemble
+from structgen.features.components import METALS, ORDERS, Component, Origin, assemble
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 CONFORMER_SEED = 2024  # one conformer a component, whatever the run's seeds: features can be cached, frames never change
 LARGEST_MOLECULE = 1_000  # heavy atoms
 EMBED_ROUNDS = 50  # attempts before random start coordinates are tried
-METALS = {
-    *"LI NA K RB CS BE MG CA SR BA SC TI V CR MN FE CO NI CU ZN Y ZR NB MO TC RU RH PD AG CD LA HF TA W RE OS IR PT AU HG".split(),
-    *"AL GA IN SN TL PB BI CE PR ND PM SM EU GD TB DY HO ER TM YB LU TH PA U NP PU AM CM".split(),
-}
 _BOND_STEREO = {"STEREOE": "E", "STEREOZ": "Z", "STEREOTRANS": "E", "STEREOCIS": "Z"}
 FILE_KINDS = (".sdf", ".mol", ".mol2")
 

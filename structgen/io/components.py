@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from structgen.features.atoms import Structure
+from structgen.features.components import Component
 from structgen.features.job import Kind
 
 AMINO_ACIDS = {
@@ -24,22 +26,30 @@ def is_standard(code: str, kind: Kind) -> bool:
     return code in LETTERS[kind]
 
 
-def canonical_letter(code: str, kind: Kind) -> str:
-    """One letter for a residue of a polymer; X or N for one that has none."""
-    return LETTERS[kind].get(code, UNKNOWN_LETTER[kind])
+def canonical_letter(code: str, kind: Kind, letters: dict[str, str]) -> str:
+    """One letter for a residue of a polymer: its own, else that of the residue it derives from (`letters`), else X or N."""
+    return LETTERS[kind].get(code) or letters.get(code) or UNKNOWN_LETTER[kind]
+
+
+def derived_letters(structure: Structure) -> dict[str, str]:
+    """Letters of the standard residues that the structure's other components derive from; RNA in DNA and DNA in RNA among them."""
+    return {component.code: component.letter for component in structure.components} | RNA | DNA
 
 
 def written_letter(code: str, kind: Kind) -> str:
     """The letter as the archive writes it: the code in brackets for DNA and for everything that is not known or not standard."""
-    letter = canonical_letter(code, kind)
+    letter = LETTERS[kind].get(code, UNKNOWN_LETTER[kind])
     return f"({code})" if kind is Kind.DNA or letter == UNKNOWN_LETTER[kind] else letter
 
 
-def component_name(code: str) -> str:
-    """The amino acid's name; `?` for other components."""
-    return AMINO_ACIDS[code][1] if code in AMINO_ACIDS else "?"
+def component_name(code: str, component: Component | None) -> str:
+    """The component's name; `?` where nothing says one."""
+    return component.name if component else AMINO_ACIDS[code][1] if code in AMINO_ACIDS else "?"
 
 
-def component_type(code: str, kind: Kind) -> str:
-    """The dictionary's type of the component in a chain of that kind."""
-    return "PEPTIDE LINKING" if code == "GLY" else TYPES[kind]
+def component_type(code: str, kind: Kind, component: Component | None) -> str:
+    """The dictionary's type of the component, here in a chain of that kind."""
+    if component:
+        return component.type or TYPES[kind]
+    own = next((standard for standard in (Kind.PROTEIN, Kind.RNA, Kind.DNA) if code in LETTERS[standard]), kind)
+    return "PEPTIDE LINKING" if code == "GLY" else TYPES[own]

@@ -14,13 +14,15 @@ import numpy as np
 from structgen.errors import NumericalError
 from structgen.features.atoms import Structure
 from structgen.features.job import Kind
-from structgen.io.components import canonical_letter, component_name, component_type, is_standard, written_letter
+from structgen.io.component_tables import component_tables, connection_tables
+from structgen.io.components import canonical_letter, derived_letters, is_standard, written_letter
 from structgen.io.modelcif import Table, modelcif_tables
 from structgen.io.printable import printable
 from structgen.io.provenance import Provenance
 from structgen.prediction import Prediction
 
 POLYMER_TYPES = {Kind.PROTEIN: "polypeptide(L)", Kind.RNA: "polyribonucleotide", Kind.DNA: "polydeoxyribonucleotide"}
+HYBRID = "polydeoxyribonucleotide/polyribonucleotide hybrid"
 SEQUENCE_WIDTH = 80
 DICTIONARY = "https://raw.githubusercontent.com/ihmwg/ModelCIF/master/dist/mmcif_ma.dic"
 
@@ -39,9 +41,10 @@ def write_mmcif(structure: Structure, prediction: Prediction, provenance: Proven
         *modelcif_tables(structure, prediction, provenance),
         *_entities(structure),
         _poly_seq_scheme(structure),
-        _nonpoly_scheme(structure),
+        *_nonpoly_schemes(structure),
         _struct_asym(structure),
-        _chem_comp(structure),
+        *connection_tables(structure, prediction.positions),
+        *component_tables(structure),
         Table("_atom_type", {"symbol": np.unique(structure.elements).tolist()}),
     ):
         _add(block, table)
@@ -80,9 +83,9 @@ def _entities(structure: Structure) -> list[Table]:
     polymers = [c for c in first if structure.chain_kinds[c] in POLYMER_TYPES]
     entity = {
         "id": [str(structure.chain_entity[c]) for c in first],
-        "type": ["polymer" if c in polymers else "non-polymer" for c in first],
-        "src_method": ["man"] * len(first),
-        "pdbx_description": [f"{structure.chain_kinds[c].value} {structure.chain_entity[c]}" for c in first],
+        "type": ["polymer" if c in polymers else "branched" if _residues(structure, c) > 1 else "non-polymer" for c in first],
+        "src_method": ["man" if c in polymers else "syn" for c in first],
+        "pdbx_description": [_description(structure, c) for c in first],
         "pdbx_number_of_molecules": [str(np.count_nonzero(structure.chain_entity == structure.chain_entity[c])) for c in first],
     }
     rows = [(structure.chain_entity[c], r) for c in polymers for r in np.flatnonzero(structure.residue_chain == c)]
@@ -92,24 +95,49 @@ def _entities(structure: Structure) -> list[Table]:
         "mon_id": [str(structure.residue_names[r]) for _, r in rows],
         "hetero": ["n"] * len(rows),
     }
+    ligands = [(c, r) for c in first if c not in polymers for r in np.flatnonzero(structure.residue_chain == c)]
+    single = [(c, str(structure.residue_names[r])) for c, r in ligands if _residues(structure, c) == 1]
+    nonpolymer = {
+        "entity_id": [str(structure.chain_entity[c]) for c, _ in single],
+        "name": [_description(structure, c) for c, _ in single],
+        "comp_id": [code for _, code in single],
+    }
     return [
         Table("_entity", entity),
+        Table("_pdbx_entity_nonpoly", nonpolymer),
         Table.of_rows("_entity_poly", [_entity_poly(structure, c) for c in polymers]),
         Table("_entity_poly_seq", sequence),
     ]
+
+
+def _residues(structure: Structure, chain: int) -> int:
+    return int(np.count_nonzero(structure.residue_chain == chain))
+
+
+def _description(structure: Structure, chain: int) -> str:
+    """What the entity is: the component's name for a ligand of one residue."""
+    names = structure.residue_names[structure.residue_chain == chain].tolist()
+    component = structure.component_of.get(names[0])
+    kind = structure.chain_kinds[chain]
+    if kind is not Kind.LIGAND:
+        return f"{kind.value} {structure.chain_entity[chain]}"
+    return component.name if component and len(names) == 1 else "-".join(names)
 
 
 def _entity_poly(structure: Structure, chain: int) -> dict[str, str]:
     kind = structure.chain_kinds[chain]
     codes = structure.residue_names[structure.residue_chain == chain].tolist()
     copies = np.flatnonzero(structure.chain_entity == structure.chain_entity[chain])
+    letters = derived_letters(structure)
+    hybrid = kind is Kind.DNA and any(is_standard(code, Kind.RNA) for code in codes)
+    hybrid |= kind is Kind.RNA and any(is_standard(code, Kind.DNA) for code in codes)
     return {
         "entity_id": str(structure.chain_entity[chain]),
-        "type": POLYMER_TYPES[kind],
+        "type": HYBRID if hybrid else POLYMER_TYPES[kind],
         "nstd_linkage": "no",
         "nstd_monomer": "no" if all(is_standard(code, kind) for code in codes) else "yes",
         "pdbx_seq_one_letter_code": _wrapped([written_letter(code, kind) for code in codes]),
-        "pdbx_seq_one_letter_code_can": _wrapped([canonical_letter(code, kind) for code in codes]),
+        "pdbx_seq_one_letter_code_can": _wrapped([canonical_letter(code, kind, letters) for code in codes]),
         "pdbx_strand_id": ",".join(structure.chain_ids[c] for c in copies),
     }
 
@@ -151,28 +179,26 @@ def _poly_seq_scheme(structure: Structure) -> Table:
     return Table("_pdbx_poly_seq_scheme", _residue_columns(structure, np.flatnonzero(_in_polymer(structure)), names))
 
 
-def _nonpoly_scheme(structure: Structure) -> Table:
+def _nonpoly_schemes(structure: Structure) -> list[Table]:
+    """Ligands of one residue, and those of several."""
+    branched = np.bincount(structure.residue_chain)[structure.residue_chain] > 1
     names = {
         "asym_id": "asym", "entity_id": "entity", "mon_id": "code", "ndb_seq_num": "number", "pdb_seq_num": "number",
         "auth_seq_num": "number", "pdb_mon_id": "code", "auth_mon_id": "code", "pdb_strand_id": "asym", "pdb_ins_code": "=.",
     }  # fmt: skip
-    return Table("_pdbx_nonpoly_scheme", _residue_columns(structure, np.flatnonzero(~_in_polymer(structure)), names))
+    branch = {
+        "asym_id": "asym", "entity_id": "entity", "mon_id": "code", "num": "number", "pdb_asym_id": "asym", "pdb_mon_id": "code",
+        "pdb_seq_num": "number", "auth_asym_id": "asym", "auth_mon_id": "code", "auth_seq_num": "number", "hetero": "=n",
+    }  # fmt: skip
+    ligand = ~_in_polymer(structure)
+    return [
+        Table("_pdbx_nonpoly_scheme", _residue_columns(structure, np.flatnonzero(ligand & ~branched), names)),
+        Table("_pdbx_branch_scheme", _residue_columns(structure, np.flatnonzero(ligand & branched), branch)),
+    ]
 
 
 def _struct_asym(structure: Structure) -> Table:
     return Table("_struct_asym", {"id": structure.chain_ids, "entity_id": structure.chain_entity.astype(str).tolist()})
-
-
-def _chem_comp(structure: Structure) -> Table:
-    kinds = [structure.chain_kinds[c] for c in structure.residue_chain]
-    used = dict(sorted(zip(structure.residue_names.tolist(), kinds, strict=True), key=lambda pair: pair[0]))
-    columns = {
-        "id": list(used),
-        "type": [component_type(code, kind) for code, kind in used.items()],
-        "mon_nstd_flag": ["." if kind not in POLYMER_TYPES else "y" if is_standard(code, kind) else "n" for code, kind in used.items()],
-        "name": [component_name(code) for code in used],
-    }
-    return Table("_chem_comp", columns)
 
 
 def _atom_site(structure: Structure, prediction: Prediction) -> Table:
