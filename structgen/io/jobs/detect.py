@@ -65,13 +65,15 @@ def _list(source: Source, jobs: Sequence[Value]) -> Format:
     dialects = {str(job["dialect"].data) for job in said if "dialect" in job}
     if "alphafold3" in dialects:
         return FORMATS["alphafold3"]
-    server = bool(dialects)
+    server, uncounted = bool(dialects), False
     protenix = any("covalent_bonds" in job or "constraint" in job or "assembly_id" in job for job in said)
     for key, element in (entry for job in said for entry in _elements(job)):
-        server |= bool(_ONLY_SERVER & set(element)) or "count" not in element
+        server |= bool(_ONLY_SERVER & set(element))
+        uncounted |= "count" not in element
         ligand = element[key].data if key == "ligand" and key in element else ""
         special = isinstance(ligand, str) and bool(ligand) and not re.fullmatch("CCD_[A-Z0-9]{1,5}", ligand)
         protenix |= bool(_ONLY_PROTENIX & set(element)) or special
+    server |= uncounted and not protenix  # Protenix asks for the count
     if server != protenix:
         return FORMATS["server" if server else "protenix"]
     both = [FORMATS["server"], FORMATS["protenix"]]

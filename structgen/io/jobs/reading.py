@@ -88,7 +88,7 @@ class Reading:
         known = tuple(known)
         for key, entry in entries.items():
             if key not in known:
-                near = difflib.get_close_matches(key, known, n=1, cutoff=0.5) or [k for k in known if key.lower() in k.lower()][:1]
+                near = [k for k in known if key.lower() in k.lower()][:1] or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
                 remedy = f"did you mean {near[0]!r}?" if near else "remove it"
                 raise self.error(entry, "unknown key", found=repr(key), expected=f"one of {', '.join(known)}", remedy=remedy)
         for key in required:
