@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from structgen.generative import Coupling, Denoiser, Ema, Endpoints, Objective, Path, Solver, Teacher, normal_like, sample
+from structgen.generative import Coupling, Denoiser, Ema, Endpoints, Objective, Path, Solver, Teacher, sample
 from structgen.generative.ema import Weights
 from tests.conformance.clouds import Cloud, sliced_w2
 
 F64 = torch.float64
-COUNT = 4096  # samples of a figure
+COUNT = 4096  # samples of a draw
 STD, EPS = 0.5, 0.002
 NORMAL = Cloud(torch.ones(1, dtype=F64), torch.tensor([[0.3, -0.2]], dtype=F64), torch.tensor([STD], dtype=F64))
 
@@ -81,15 +81,21 @@ def single(cloud: Cloud) -> Cloud:
 
 
 @torch.no_grad()
-def samples(path: Path, model: Teacher, solver: Solver, times: Tensor, d: int, scale: float = 1.0, count: int = COUNT) -> Tensor:
-    """What the model makes of `count` noises, the same for every model."""
-    noise = scale * normal_like(torch.empty(count, d), torch.Generator().manual_seed(5))
-    return sample(path, lambda x, t, s: model(x, t, s, None), solver, times, noise, torch.Generator().manual_seed(9))
+def samples(path: Path, model: Teacher, solver: Solver, times: Tensor | Sequence[float], noise: Tensor) -> Tensor:
+    """What the model makes of standard normal noise."""
+    _, sigma = path.alpha_sigma(torch.as_tensor(times, dtype=F64)[:1])
+    rng = torch.Generator().manual_seed(9)
+    return sample(path, lambda x, t, s: model(x, t, s, None), solver, times, sigma.item() * noise, rng)
 
 
-def distance(x: Tensor, cloud: Cloud) -> float:
-    """Sliced W2 to as many fresh data, the same for every model."""
-    return sliced_w2(x.double(), cloud.draw(len(x), torch.Generator().manual_seed(11)))
+def distance(path: Path, model: Teacher, solver: Solver, times: Tensor | Sequence[float], cloud: Cloud) -> float:
+    """Sliced W2 of samples to as many fresh data, both the same for every model: the mean over four draws."""
+    found = 0.0
+    for seed in range(4):
+        noise = normal(COUNT, cloud.means.shape[1], seed=100 + seed).float()
+        data = cloud.draw(COUNT, torch.Generator().manual_seed(200 + seed))
+        found += sliced_w2(samples(path, model, solver, times, noise).double(), data) / 4
+    return found
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

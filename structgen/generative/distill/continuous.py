@@ -79,7 +79,7 @@ def tangents(denoiser: Denoiser[Any], x: X, t: Time, velocity: X, cond: Any) -> 
         ends: Endpoints = denoiser.reading.endpoints(denoiser.path, raw, x, t, aim)
         return ends.data, ends.noise
 
-    (data, noise), (whole, _) = jvp(read, (x, t.clone(), raw), (velocity, torch.ones_like(t), rate))
+    (data, noise), (whole, _) = jvp(read, (x, t.clone(), raw), (velocity, torch.ones_like(t), rate))[:2]
     away = velocity - denoiser.path.velocity(Endpoints(data, noise), t)
-    _, (aligned, _) = jvp(read, (x, t.clone(), raw), (away, still, torch.zeros_like(raw)))
+    _, (aligned, _) = jvp(read, (x, t.clone(), raw), (away, still, torch.zeros_like(raw)))[:2]
     return aligned, whole

@@ -40,7 +40,7 @@ def raw_along(denoiser: Denoiser[Any], primals: tuple[X, Time, Time], tangents: 
         return _through(denoiser, network, x, t, s, cond)
 
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # enabled: kernels for inference alone have no derivative at all
-        value, rate = jvp(output, tuple(v.detach().clone() for v in primals), tuple(v.detach().clone() for v in tangents))
+        value, rate = jvp(output, tuple(v.detach().clone() for v in primals), tuple(v.detach().clone() for v in tangents))[:2]
     return value.detach(), rate.detach()
 
 
