@@ -36,8 +36,8 @@ class Run:
 
 def first_row(job: Job) -> Row:
     """The row with which a job enters the line."""
-    seeds = {"seeds": ",".join(map(str, job.seeds))} if job.seeds else {}
-    return {"slug": job.slug, "job": job.to_json(), "tokens": job.residues, "error": ""} | seeds
+    row: Row = {"slug": job.slug, "job": job.to_json(), "tokens": job.residues, "error": ""}
+    return row | {"seeds": ",".join(map(str, job.seeds))} if job.seeds else row
 
 
 def seeds_of(run: Run, row: Row) -> tuple[int, ...]:

@@ -50,13 +50,18 @@ def is_table(text: str) -> bool:
     return "connection_type" in first and "chainA" in first
 
 
+def is_table_file(path: Path) -> bool:
+    """Whether a file is a table of restraints, by its name and its header."""
+    if not path.name.endswith(SUFFIXES) or not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return is_table(file.read(1000).removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace"))
+
+
 def find_table(source: Source) -> Path | None:
     """The table that belongs to a FASTA file: of the same name, beside it."""
-    for suffix in SUFFIXES:
-        path = source.folder / f"{source.stem}{suffix}"
-        if path.is_file() and is_table(read_text_bytes(path)[:1000].decode("utf-8", "replace")):
-            return path
-    return None
+    paths = (source.folder / f"{source.stem}{suffix}" for suffix in SUFFIXES)
+    return next(filter(is_table_file, paths), None)
 
 
 def read_table(reading: Reading, path: Path, chains: Sequence[Chain], known: Sequence[Bond]) -> Restraints:

@@ -11,7 +11,7 @@ from structgen.errors import InputError
 from structgen.features.job import Chain, Job
 from structgen.features.slug import unique_slugs
 from structgen.io.jobs.chai_table import SUFFIXES as TABLES
-from structgen.io.jobs.chai_table import is_table
+from structgen.io.jobs.chai_table import is_table_file
 from structgen.io.jobs.detect import detect
 from structgen.io.jobs.formats import FORMATS, format_named
 from structgen.io.jobs.reading import Options, Source
@@ -50,24 +50,20 @@ def _content(chain: Chain) -> str:
 def _job_files(path: Path) -> list[Path]:
     if not os.path.isdir(path):  # unlike Path.is_dir, false for what is too long to be a path
         return [path]
-    found = files_in(path, SUFFIXES) or [file for file in files_in(path, MORE_SUFFIXES) if not _is_restraints(file)]
+    found = files_in(path, SUFFIXES) or [file for file in files_in(path, MORE_SUFFIXES) if not is_table_file(file)]
     if not found:
         expected = f"files that end in {', '.join(SUFFIXES + MORE_SUFFIXES)} or one of these and .gz"
         raise InputError("folder holds no job file", where=str(path), expected=expected, remedy="name the files one by one")
     return found
 
 
-def _is_restraints(file: Path) -> bool:
-    return file.name.endswith(TABLES) and is_table(read_text_bytes(file)[:1000].decode("utf-8", "replace"))
-
-
 def _is_restraints_of(file: Path, paths: Sequence[str | Path]) -> bool:
     """Whether a file is the table of restraints of another input, with which it is read."""
-    if not file.name.endswith(TABLES) or not os.path.isfile(file) or len(paths) < 2:
+    if len(paths) < 2 or not file.name.endswith(TABLES) or not os.path.isfile(file):
         return False
     stem = next(file.name.removesuffix(suffix) for suffix in sorted(TABLES, key=len, reverse=True) if file.name.endswith(suffix))
     others = {path for path in map(Path, paths) if path != file and path.parent == file.parent}
-    return any(path.name.partition(".")[0] == stem for path in others) and _is_restraints(file)
+    return any(path.name.removesuffix(".gz").rpartition(".")[0] == stem for path in others) and is_table_file(file)
 
 
 def _read_file(file: Path, options: Options, format: str, jobs: list[Job], errors: list[InputError]) -> None:

@@ -45,9 +45,8 @@ def _paired(holds: Holds) -> str:
 
 
 def _templates(holds: Holds) -> str:
-    held = [name for name in ("structure", "hits") if name in holds.templates]
-    more = [name for name in ("indices", "chain", "force") if name in holds.templates]
-    return ", ".join(held + more) or "no"
+    held = [name for name in ("structure", "hits", "indices", "chain", "force") if name in holds.templates]
+    return ", ".join(held) or "no"
 
 
 _DETAILS = {"force": "force", "min": "least distance", "confidence": "confidence", "atoms": "atoms", "ligand-atoms": "ligand atoms"}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from structgen.errors import InputError
-from structgen.features.job import Alignments, Job, Kind
+from structgen.features.job import Alignments, Chain, Job, Kind
 
 
 def unsupported(job: Job) -> list[InputError]:
@@ -12,7 +14,11 @@ def unsupported(job: Job) -> list[InputError]:
     found += [(f"contacts[{i}]", "contacts") for i, _ in enumerate(job.contacts)][:1]
     found += [(f"pockets[{i}]: binder {pocket.binder}", "pockets") for i, pocket in enumerate(job.pockets)][:1]
     found += [(f"affinity of {job.affinity}", "affinity")] if job.affinity else []
+    firsts: dict[Any, Chain] = {}
     for chain in job.chains:
+        first = firsts.setdefault(chain.content, chain)
+        if chain.msa != first.msa:
+            found.append((f"chain {chain.id}: msa", f"another alignment than that of chain {first.id}, its copy,"))
         forced = any(template.force for template in chain.templates or ())
         found += [(f"chain {chain.id}: templates", "forced templates" if forced else "given templates")] if chain.templates else []
         if chain.msa not in (None, Alignments()) and chain.kind in (Kind.DNA, Kind.LIGAND):

@@ -30,8 +30,8 @@ class Value:
 
 def line_column(text: str, offset: int) -> str:
     """`line 3, column 7` of an offset, both from 1."""
-    before = text[:offset].replace("\r\n", "\n").replace("\r", "\n")
-    return f"line {before.count(chr(10)) + 1}, column {len(before) - before.rfind(chr(10))}"
+    end = "\n" if "\n" in text else "\r"
+    return f"line {text.count(end, 0, offset) + 1}, column {offset - text.rfind(end, 0, offset)}"
 
 
 def syntax_error(text: str, offset: int, where: str, message: str, **parts: str) -> InputError:
