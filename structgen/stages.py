@@ -39,6 +39,8 @@ from structgen.store import Store
 TRAINED_ON_PROTEINS = ("structgen-small",)
 """Models to which everything else is new."""
 
+_OTHER = {Kind.DNA: "DNA", Kind.RNA: "RNA", Kind.LIGAND: "ligands"}
+
 
 class Search:
     """The alignment of every chain: one artifact for each distinct sequence and source, whatever jobs it is part of.
@@ -192,11 +194,11 @@ class Write:
 
 def _reach(model: str, job: Job) -> list[str]:
     """What to say of a job that goes beyond what its model was trained on."""
-    other = sorted({chain.kind.value for chain in job.chains if chain.kind is not Kind.PROTEIN})
-    other += ["modified residue"] if any(chain.modifications for chain in job.chains) else []
+    other = [name for kind, name in _OTHER.items() if any(chain.kind is kind for chain in job.chains)]
+    other += ["modified residues"] if any(chain.modifications for chain in job.chains) else []
     if model not in TRAINED_ON_PROTEINS or not other:
         return []
-    return [f"{model} was trained on proteins alone: where it puts {', '.join(other)} says nothing"]
+    return [f"{model} was trained on proteins alone: where it puts {', '.join(other)} means nothing"]
 
 
 def read_msa(store: Store, key: str, kind: Kind = Kind.PROTEIN) -> Msa:

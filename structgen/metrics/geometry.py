@@ -61,7 +61,7 @@ def clashes(structure: Structure, positions: np.ndarray) -> tuple[np.ndarray, np
     """Pairs of atoms whose van der Waals spheres overlap by more than 0.4 angstrom; two index arrays.
 
     0.8 angstrom is allowed between N, O and S, which share hydrogens; pairs inside a residue or in neighbouring residues
-    of a chain, and sulphurs of two CYS, do not count. Heavy atoms only: not to be compared with scores made with hydrogens.
+    of a chain or bonded ones, and sulphurs of two CYS, do not count. Heavy atoms only: not to be compared with scores made with hydrogens.
     """
     radius = np.array([VAN_DER_WAALS.get(str(element), 1.70) for element in structure.elements])
     polar = np.isin(structure.elements, POLAR)
@@ -83,4 +83,7 @@ def _bonded_surroundings(structure: Structure, i: np.ndarray, j: np.ndarray) -> 
     near = np.abs(structure.residue_numbers[first] - structure.residue_numbers[second]) <= 1
     same_chain = structure.residue_chain[first] == structure.residue_chain[second]
     sulphur = (structure.atom_names == "SG") & (structure.residue_names[structure.atom_residue] == "CYS")
-    return (near & same_chain) | (sulphur[i] & sulphur[j])
+    pairs = np.sort(structure.atom_residue[structure.bonds], axis=1)
+    size = len(structure.residue_names)
+    bonded = np.isin(np.minimum(first, second) * size + np.maximum(first, second), pairs[:, 0] * size + pairs[:, 1])
+    return (near & same_chain) | bonded | (sulphur[i] & sulphur[j])

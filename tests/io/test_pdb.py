@@ -11,7 +11,7 @@ import pytest
 from structgen.errors import InputError
 from structgen.features.atoms import Structure
 from structgen.features.job import Kind
-from structgen.io.pdb import CHAIN_IDS, pdb_chain_ids, pdb_fits, write_pdb
+from structgen.io.pdb import CHAIN_IDS, pdb_chain_ids, pdb_codes, pdb_fits, write_pdb
 from tests.io.made import RNA_AND_LIGAND, made_prediction, made_provenance, made_tokens
 
 
@@ -83,10 +83,12 @@ def test_limits_of_coordinates(value: float, reason: str | None) -> None:
     assert pdb_fits(_glycines(1, 1), positions) == reason
 
 
-def test_long_component_codes_do_not_fit() -> None:
-    """Five characters are fine in mmCIF only."""
-    structure = replace(_glycines(1, 2), residue_names=np.array(["GLY", "A1LU6"]))
-    assert pdb_fits(structure, np.zeros((2, 3))) == "component code A1LU6; PDB holds three characters"
+def test_long_component_codes_have_stand_ins() -> None:
+    """More than three characters are fine in mmCIF only; in PDB each has a code of its own that no component bears."""
+    structure = replace(_glycines(1, 4), residue_names=np.array(["GLY", "A1LU6", "~01", "LIG-B"]))
+    assert pdb_codes(structure) == {"GLY": "GLY", "A1LU6": "~02", "~01": "~01", "LIG-B": "~03"}
+    long = replace(_glycines(1, 1), atom_names=np.array(["CL100"]))
+    assert pdb_fits(long, np.zeros((1, 3))) == "atom name CL100; PDB holds four characters"
 
 
 def test_what_does_not_fit_is_refused_with_the_reason() -> None:
