@@ -17,6 +17,7 @@ from structgen.io.jobs.yaml_text import other_meaning
 LARGEST_SEED = 2**32 - 1
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_HALF = re.compile("[\ud800-\udfff]")
 _FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
@@ -129,7 +130,7 @@ class Reading:
             raise self.error(value, "not a text", found=_shown(value), expected="text in quotes")
         if value.plain and (meaning := other_meaning(value.data)):
             self.note(f"{value.path}: {value.data} is {meaning} to YAML 1.1; it was read as text: quote it")
-        if any(0xD800 <= ord(c) <= 0xDFFF for c in value.data):
+        if not value.data.isascii() and _HALF.search(value.data):
             raise self.error(value, "text holds half a character", found="a lone surrogate", remedy="write the character itself")
         return value.data
 

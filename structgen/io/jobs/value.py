@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_right
 from dataclasses import dataclass
+from functools import lru_cache
 
 from structgen.errors import InputError
 
@@ -30,8 +33,15 @@ class Value:
 
 def line_column(text: str, offset: int) -> str:
     """`line 3, column 7` of an offset, both from 1."""
-    end = "\n" if "\n" in text else "\r"
-    return f"line {text.count(end, 0, offset) + 1}, column {offset - text.rfind(end, 0, offset)}"
+    starts = _line_starts(text)
+    line = bisect_right(starts, offset)
+    return f"line {line}, column {offset - starts[line - 1] + 1}"
+
+
+@lru_cache(maxsize=1)
+def _line_starts(text: str) -> list[int]:
+    """Offsets at which lines begin. Of one text many places are asked for, one after the other."""
+    return [0, *(match.end() for match in re.finditer("\n" if "\n" in text else "\r", text))]
 
 
 def syntax_error(text: str, offset: int, where: str, message: str, **parts: str) -> InputError:
