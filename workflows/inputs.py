@@ -101,7 +101,7 @@ def _entity(chain: Chain, rows: Mapping[str, int]) -> str:
     parts += ["cyclic"] if chain.cyclic else []
     parts += [f"{m.code} at {m.position}" for m in chain.modifications]
     parts += [_msa(chain, rows)] if chain.msa is not None else []
-    parts += [f"{len(chain.templates)} templates" if chain.templates else "no templates"] if chain.templates is not None else []
+    parts += [f"{len(chain.templates) or 'no'} template{'s' * (len(chain.templates) != 1)}"] if chain.templates is not None else []
     return ", ".join(parts)
 
 

@@ -13,7 +13,7 @@ from structgen.io.fasta import Record, parse_fasta
 from structgen.io.jobs.chai_table import Restraints, find_table, read_table, write_table
 from structgen.io.jobs.colabfold import printable
 from structgen.io.jobs.glycan import SUGARS, bonds_in, chai_text, parse_chai, site_of, tree_of
-from structgen.io.jobs.holds import Holds, hold
+from structgen.io.jobs.holds import UNKNOWN, Holds, hold
 from structgen.io.jobs.links import whole_job
 from structgen.io.jobs.molecules import code_at, sequence_at, smiles_at
 from structgen.io.jobs.reading import Reading, Source
@@ -65,18 +65,18 @@ def _chain(reading: Reading, record: Record, id: str) -> tuple[Chain, list[Bond]
     if kind == "glycan":
         tree = parse_chai(record.sequence, where)
         return Chain(id, Kind.LIGAND, residues=tree.residues, description=description), bonds_in(tree, id)
-    letters, changed = _modified(reading, record.sequence, where)
+    letters, changed = _modified(reading, record.sequence, where, UNKNOWN[Kind(kind)])
     letters = sequence_at(reading, Kind(kind), letters, where, id, small=True)
     return Chain(id, Kind(kind), letters, changed, description=description), []
 
 
-def _modified(reading: Reading, text: str, where: str) -> tuple[str, tuple[Modification, ...]]:
-    """Letters with X for every modified residue, and these."""
+def _modified(reading: Reading, text: str, where: str, unknown: str) -> tuple[str, tuple[Modification, ...]]:
+    """Letters with the unknown one for every modified residue, and these."""
     letters, changed, end = "", [], 0
     for match in _MODIFIED.finditer(text):
         letters += text[end : match.start()]
         changed.append(Modification(len(letters) + 1, code_at(reading, match[1] or match[2], where)))
-        letters, end = letters + "X", match.end()
+        letters, end = letters + unknown, match.end()
     letters += text[end:]
     if wrong := re.search(r"[()\[\]]", letters):
         found = f"{wrong[0]!r} behind {letters[max(0, wrong.start() - 10) : wrong.start()]!r}"

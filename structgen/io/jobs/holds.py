@@ -16,7 +16,7 @@ from structgen.io.jobs.evidence_lost import held_alignments, held_templates
 from structgen.io.jobs.links import shown
 from structgen.io.jobs.written import Loss
 
-POLYMERS = (Kind.PROTEIN, Kind.RNA, Kind.DNA)
+UNKNOWN = {Kind.PROTEIN: "X", Kind.RNA: "N", Kind.DNA: "N"}  # the letter that says nothing
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _chains(job: Job, holds: Holds) -> tuple[Job, list[Loss]]:
             losses.append(Loss("modified residues", f"chain {chain.id}: {codes}"))
             changed = replace(changed, modifications=())
         elif chain.modifications and not holds.letters_under:
-            changed = _with_x(changed)
+            changed = _unlettered(changed)
             if changed.sequence != chain.sequence:
                 losses.append(Loss("letters under modifications", f"chain {chain.id}"))
         if chain.cyclic and not holds.cyclic:
@@ -137,10 +137,10 @@ def _chains(job: Job, holds: Holds) -> tuple[Job, list[Loss]]:
     return replace(job, chains=tuple(chains)), losses
 
 
-def _with_x(chain: Chain) -> Chain:
+def _unlettered(chain: Chain) -> Chain:
     letters = list(chain.sequence)
     for modification in chain.modifications:
-        letters[modification.position - 1] = "X"
+        letters[modification.position - 1] = UNKNOWN[chain.kind]
     return replace(chain, sequence="".join(letters))
 
 

@@ -56,7 +56,7 @@ _ITEMS: dict[str, Callable[[Holds], str]] = {
     "chain ids": lambda h: {"any": "yes", "A-Z": "capitals", "order": "by order"}[h.ids],
     "seeds": lambda h: _flag(h.seeds),
     "RNA and DNA": lambda h: _flag(Kind.RNA in h.kinds),
-    "modified residues": lambda h: "no" if not h.modifications else "yes" if h.letters_under else "yes, letter X",
+    "modified residues": lambda h: "no" if not h.modifications else "yes" if h.letters_under else "yes, letter X or N",
     "ligand by code": _ligands,
     "SMILES": lambda h: _flag(h.smiles and Kind.LIGAND in h.kinds),
     "ligand file": lambda h: _flag(h.files),
