@@ -8,7 +8,7 @@ import string
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from structgen.errors import InputError
@@ -230,6 +230,7 @@ PIECES = st.one_of(
 )
 
 
+@settings(deadline=None)  # files on a busy machine
 @given(st.lists(PIECES, max_size=12).map(b"".join))
 def test_any_bytes_give_jobs_or_input_errors(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     """Whatever the file holds, every job is sound and nothing but InputError reports the rest."""

@@ -115,7 +115,7 @@ TOKENS = [
 ]
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.one_of(st.sampled_from(TOKENS), st.text(max_size=8)), max_size=10).map("".join))
 def test_any_text_gives_jobs_or_input_errors(tmp_path_factory: pytest.TempPathFactory, text: str):
     """Whatever stands in the file."""
