@@ -170,7 +170,7 @@ class Write:
         attempt.computing()
         predictions = [sample for key in folds.values() for sample in predictions_from_bytes(self._run.store.read(key))]
         tokens = tokenise(build_atoms(job))
-        write_job(self._run.folder, job.slug, job.name, tokens, predictions, self._provenance(job, tokens, msas, notes))
+        write_job(self._run.folder, job, tokens, predictions, self._provenance(job, tokens, msas, notes))
         return {**row, "folder": job.slug}
 
     def _provenance(self, job: Job, tokens: Tokens, msas: Sequence[str], notes: Sequence[str]) -> Provenance:

@@ -16,7 +16,10 @@ import numpy as np
 from structgen.features.atoms import Structure
 from structgen.features.tokens import Tokens
 from structgen.io.provenance import Provenance
+from structgen.metrics.stereochemistry import bond_checks, chirality_checks, double_bond_checks
 from structgen.prediction import Prediction
+
+WRONG_NAMED = 50  # of each kind, in the extras
 
 
 def summary_confidences(structure: Structure, prediction: Prediction) -> str:
@@ -76,12 +79,13 @@ def _matrix_text(values: np.ndarray, decimals: int) -> str:
 
 
 def extras(structure: Structure, prediction: Prediction, provenance: Provenance) -> str:
-    """What AlphaFold 3's files have no place for: seed, sample, exact ranking score, interfaces, clashes, settings."""
+    """What AlphaFold 3's files have no place for: seed, sample, exact ranking score, interfaces, clashes, geometry, settings."""
     summary = prediction.summary
     values = {
         "calibrated": False,  # confidences are the network's own, not fitted to outcomes
         "chain_ids": list(structure.chain_ids),
         "chain_pair_clashes": np.asarray(summary.chain_pair_clashes).tolist(),
+        "geometry": _geometry(structure, prediction),
         "interfaces": list(_interfaces(structure, prediction)),
         "ranking_score": summary.ranking_score if isfinite(summary.ranking_score) else None,
         "sample": prediction.sample,
@@ -89,6 +93,27 @@ def extras(structure: Structure, prediction: Prediction, provenance: Provenance)
         "settings": dict(provenance.settings),
     }
     return json.dumps(values, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _geometry(structure: Structure, prediction: Prediction) -> dict[str, Any]:
+    """How many bonds, stereocentres and double bonds there are, and which are not what the chemistry says; by chain."""
+    checks = {
+        "bonds": bond_checks(structure, prediction.positions),
+        "stereocentres": chirality_checks(structure, prediction.positions),
+        "double_bonds": double_bond_checks(structure, prediction.positions),
+    }
+    found: dict[str, Any] = {}
+    for name, check in checks.items():
+        counted = np.bincount(structure.atom_chain[check.atoms[:, 0]], minlength=len(structure.chain_ids))
+        wrong = np.bincount(structure.atom_chain[check.wrong[:, 0]], minlength=len(structure.chain_ids))
+        named = [" ".join(_atom_name(structure, atom) for atom in row) for row in check.wrong[:WRONG_NAMED].tolist()]
+        found[name] = {"checked": counted.tolist(), "wrong": wrong.tolist(), "first_wrong": named}
+    return found
+
+
+def _atom_name(structure: Structure, atom: int) -> str:
+    residue = structure.atom_residue[atom]
+    return f"{structure.chain_ids[structure.residue_chain[residue]]}:{structure.residue_numbers[residue]}:{structure.atom_names[atom]}"
 
 
 def _interfaces(structure: Structure, prediction: Prediction) -> Iterator[dict[str, Any]]:

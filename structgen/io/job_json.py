@@ -3,79 +3,48 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from itertools import product
-from string import ascii_uppercase
-from typing import Any
+from dataclasses import asdict, replace
 
-import numpy as np
-
-from structgen.features.atoms import Structure
-from structgen.features.job import Kind
+from structgen.features.job import Alignments, Chain, Job, Kind
+from structgen.io.jobs import alphafold3
 from structgen.io.provenance import Provenance
 
-AF3_VERSION = 4
-SCHEMA = 1
+SCHEMA = 2
 
 
-def structgen_job(name: str, structure: Structure, provenance: Provenance) -> str:
-    """The job in the common schema: nothing of the input is lost."""
-    chains = [
-        {"ids": ids, "kind": kind.value, "sequence": sequence, "msa_rows": [provenance.msa_depth.get(id, 1) for id in ids]}
-        for ids, kind, sequence in _entities(structure)
-    ]
-    job = {
+def structgen_job(job: Job, provenance: Provenance) -> str:
+    """The job in the common schema, nothing of the input lost, and with what it was run."""
+    whole = {
         "schema": SCHEMA,
-        "name": name,
+        "job": asdict(job),
         "seeds": list(provenance.seeds),
-        "chains": chains,
-        "bonds": [],
-        "constraints": [],
-        "components": {},
         "settings": dict(provenance.settings),
+        "msa_rows": dict(provenance.msa_depth),
         "notes": list(provenance.notes),
     }
-    return json.dumps(job, indent=1, allow_nan=False) + "\n"
+    return json.dumps(whole, indent=1, allow_nan=False) + "\n"
 
 
-def af3_job(name: str, structure: Structure, provenance: Provenance) -> tuple[str, list[str]]:
-    """The same job for AlphaFold 3, and what this says otherwise than the job was run, in words. Proteins only.
+def af3_job(job: Job, provenance: Provenance) -> tuple[str, list[str]]:
+    """The same job for AlphaFold 3, and what this says otherwise than the job was run, in words.
 
-    A chain predicted from its sequence alone says so (empty alignments, no templates); one with an alignment asks for a new search,
-    because the alignment itself is not among the results.
+    A chain predicted from its sequence alone says so (empty alignments, no templates); one with an alignment that is not the job's own
+    asks for a new search, because the alignment itself is not among the results.
     """
-    ids = _af3_ids(structure.chain_ids)
-    losses = [f"AlphaFold 3's ids are capitals: chain {own} is {ids[own]} there" for own in structure.chain_ids if ids[own] != own]
-    sequences = []
-    for own, _, sequence in _entities(structure):
-        protein: dict[str, Any] = {"id": [ids[id] for id in own], "sequence": sequence, "modifications": []}
-        if any(provenance.msa_depth.get(id, 1) > 1 for id in own):
-            losses.append(f"chain {', '.join(own)}: the alignment is not in this file, AlphaFold 3 would search its own")
-        else:
-            protein |= {"unpairedMsa": "", "pairedMsa": "", "templates": []}
-        sequences.append({"protein": protein})
-    job = {
-        "dialect": "alphafold3",
-        "version": AF3_VERSION,
-        "name": name,
-        "modelSeeds": list(provenance.seeds),
-        "sequences": sequences,
-        "bondedAtomPairs": None,
-        "userCCD": None,
-    }
-    return json.dumps(job, indent=1, allow_nan=False) + "\n", losses
+    chains, searched = [], []
+    for chain in job.chains:
+        alone = provenance.msa_depth.get(chain.id, 1) <= 1
+        searched += [chain.id] if not alone and chain.msa is None else []
+        chains.append(_alone(chain) if alone and chain.msa is None else chain)
+    usable = any(character.isascii() and character.isalnum() for character in job.name)  # AlphaFold 3 makes a file name of it
+    run = replace(job, name=job.name if usable else job.slug, seeds=provenance.seeds, chains=tuple(chains))
+    written = alphafold3.write(run)
+    lost = [f"chain {', '.join(searched)}: the alignment is not in this file, AlphaFold 3 would search its own"] if searched else []
+    return written.data.decode(), [*lost, *map(str, written.losses)]
 
 
-def _entities(structure: Structure) -> Iterator[tuple[list[str], Kind, str]]:
-    """Ids, kind and sequence of every entity, by first appearance."""
-    for first in sorted(np.unique(structure.chain_entity, return_index=True)[1].tolist()):
-        copies = np.flatnonzero(structure.chain_entity == structure.chain_entity[first])
-        yield [structure.chain_ids[c] for c in copies], structure.chain_kinds[first], structure.chain_sequences[first]
-
-
-def _af3_ids(chain_ids: tuple[str, ...]) -> Mapping[str, str]:
-    """Each id itself where AlphaFold 3 allows it (capitals only), else the first free one."""
-    allowed = {id for id in chain_ids if id.isascii() and id.isalpha() and id.isupper()}
-    spare = ("".join(letters) for length in (1, 2, 3) for letters in product(ascii_uppercase, repeat=length))
-    free = (id for id in spare if id not in allowed)
-    return {id: id if id in allowed else next(free) for id in chain_ids}
+def _alone(chain: Chain) -> Chain:
+    """The chain without rows and templates, where it could have them."""
+    if chain.kind is Kind.PROTEIN:
+        return replace(chain, msa=Alignments(), templates=chain.templates or ())
+    return replace(chain, msa=Alignments()) if chain.kind is Kind.RNA else chain

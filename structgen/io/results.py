@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 
+import numpy as np
+
 from structgen.errors import NumericalError
 from structgen.features.atoms import Structure
-from structgen.features.job import Kind
+from structgen.features.job import Job, Kind
 from structgen.features.tokens import Tokens
 from structgen.io.confidences import undefined_values
 from structgen.io.job_json import af3_job
 from structgen.io.pdb import pdb_chain_ids, pdb_fits
 from structgen.io.provenance import Provenance
+from structgen.io.sdf import LARGEST, sdf_chains
 from structgen.prediction import Prediction
 
 NO_TERMS = "The model file states no terms: ask its makers before you pass these files on or use them commercially."
@@ -32,10 +35,9 @@ def rank(predictions: Sequence[Prediction]) -> tuple[Prediction, ...]:
 
 @dataclass(frozen=True)
 class Results:
-    """What is written for a job. `name` is the user's, `slug` that of the folder and the files; `ranked` as `rank` gives it."""
+    """What is written for a job, whose slug names the folder and the files; `ranked` as `rank` gives it."""
 
-    slug: str
-    name: str
+    job: Job
     tokens: Tokens
     ranked: tuple[Prediction, ...]
     provenance: Provenance
@@ -45,12 +47,9 @@ class Results:
         return self.tokens.structure
 
     @property
-    def af3_job(self) -> tuple[str, list[str]] | None:
-        """The job in AlphaFold 3's dialect and what is lost in it; None where it holds more than proteins."""
-        if any(kind is not Kind.PROTEIN for kind in self.structure.chain_kinds):
-            return None
-        usable = any(character.isascii() and character.isalnum() for character in self.name)  # AlphaFold 3 makes a file name of it
-        return af3_job(self.name if usable else self.slug, self.structure, self.provenance)
+    def af3_job(self) -> tuple[str, list[str]]:
+        """The job in AlphaFold 3's dialect, and what is lost in it."""
+        return af3_job(self.job, self.provenance)
 
     @property
     def pdb_chains(self) -> dict[str, str]:
@@ -67,8 +66,10 @@ class Results:
             sample, reason = f"seed {p.seed}, sample {p.sample}", pdb_fits(self.structure, p.positions)
             found += [f"{sample}: no PDB file: {reason}; the mmCIF file holds the structure"] if reason else []
             found += [f"{sample}: {value} is undefined in places, written as null" for value in undefined_values(p)]
-        losses = self.af3_job[1] if self.af3_job else ["left out, it can hold proteins only"]
-        return (*found, *(f"{self.slug}_data.json: {loss}" for loss in losses))
+        large = [c for c, kind in enumerate(self.structure.chain_kinds) if kind is Kind.LIGAND and c not in sdf_chains(self.structure)]
+        atoms = np.bincount(self.structure.atom_chain)
+        found += [f"chain {self.structure.chain_ids[c]}: no SDF file: more than {LARGEST} atoms or bonds" for c in large if atoms[c] > 1]
+        return (*found, *(f"{self.job.slug}_data.json: {loss}" for loss in self.af3_job[1]))
 
     def terms_of_use(self) -> str:
         """The terms that the model's checkpoint states, as Markdown."""
@@ -86,7 +87,7 @@ class Results:
         scores = [f"seed {q.seed}, sample {q.sample}, ranking score {q.summary.ranking_score:.4f}" for q in self.ranked]
         lines = [
             f"structgen {p.software}",
-            f"job: {self.name}",
+            f"job: {self.job.name}",
             f"source: {p.source}",
             f"model: {p.model}, sha256 {p.model_sha256}",
             f"settings: {p.settings_text}",

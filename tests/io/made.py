@@ -18,6 +18,13 @@ def made_tokens(*chains: tuple[str, str]) -> Tokens:
     return tokenise(build_atoms(Job("made", "made", tuple(Chain(id, Kind.PROTEIN, sequence) for id, sequence in chains))))
 
 
+def made_job(tokens: Tokens, *, slug: str = "job", name: str = "my Job") -> Job:
+    """The job that plain tokens were made of."""
+    s = tokens.structure
+    chains = (Chain(id, kind, sequence) for id, kind, sequence in zip(s.chain_ids, s.chain_kinds, s.chain_sequences, strict=True))
+    return Job(name, slug, tuple(chains))
+
+
 def made_prediction(tokens: Tokens, *, seed: int = 1, sample: int = 0, ranking_score: float = 0.75) -> Prediction:
     """Coordinates along a random walk, pLDDT from 0 to 100, both ends included; every score another number."""
     rng = np.random.default_rng([seed, sample])

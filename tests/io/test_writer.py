@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from structgen.errors import InputError, NumericalError
+from structgen.features.job import Job
 from structgen.features.tokens import Tokens
 from structgen.io.writer import Manifest, write_job
 from structgen.prediction import Prediction
-from tests.io.made import made_prediction, made_provenance, made_tokens
+from tests.io.made import made_job, made_prediction, made_provenance, made_tokens
 
 SAMPLE = ("model.cif", "model.pdb", "confidences.json", "summary_confidences.json", "pae.npz", "extras.json")
 SCORES = {(2, 0): 0.5, (1, 0): 0.2, (1, 1): 0.5, (2, 1): 0.4}  # two are equal: seed 1, sample 1 comes first
@@ -35,7 +36,7 @@ def _predictions(tokens: Tokens) -> list[Prediction]:
 
 def _write(folder: Path, tokens: Tokens, predictions: list[Prediction] | None = None, **changes: object) -> Manifest:
     provenance = made_provenance(*tokens.structure.chain_ids, **{"source": "in.fasta, record 1", **changes})
-    return write_job(folder, "job", "my Job", tokens, predictions or _predictions(tokens), provenance)
+    return write_job(folder, made_job(tokens), tokens, predictions or _predictions(tokens), provenance)
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
@@ -120,35 +121,34 @@ def test_mapped_chains_and_undefined_values_are_named(tmp_path: Path) -> None:
     assert manifest.pdb_chains == {"AA": "A", "b2": "B"}
     assert "chain b2 is chain B in the PDB files" in manifest.warnings
     assert "seed 1, sample 0: pae is undefined in places, written as null" in manifest.warnings
-    assert "job_data.json: AlphaFold 3's ids are capitals: chain b2 is A there" in manifest.warnings
+    assert "job_data.json: chain ids: b2 is A there" in manifest.warnings
     log = (tmp_path / "job/LOG.txt").read_text()
     assert all(f"warning: {warning}\n" in log for warning in manifest.warnings)
     assert "chain AA: protein, 2 residues, 17 alignment rows" in log
 
 
 def test_the_job_is_written_for_alphafold_3(tmp_path: Path, tokens: Tokens) -> None:
-    """Newest version, equal chains as one entry; no alignment is said, a missing one asks for a search and is named as a loss."""
+    """Lowest version; a chain without an alignment says so, one with an alignment asks for a search, which is named as a loss."""
     manifest = _write(tmp_path, tokens)
     job = json.loads((tmp_path / "job/job_data.json").read_text())
-    assert (job["dialect"], job["version"], job["name"], job["modelSeeds"]) == ("alphafold3", 4, "my Job", [1, 2])
+    assert (job["dialect"], job["version"], job["name"], job["modelSeeds"]) == ("alphafold3", 1, "my Job", [1, 2])
+    alone = {"unpairedMsa": "", "pairedMsa": "", "templates": []}
     assert job["sequences"] == [
-        {"protein": {"id": ["A", "C"], "sequence": "MKW", "modifications": []}},
-        {"protein": {"id": ["B"], "sequence": "GX", "modifications": [], "unpairedMsa": "", "pairedMsa": "", "templates": []}},
+        {"protein": {"id": "A", "sequence": "MKW"}},
+        {"protein": {"id": "B", "sequence": "GX", **alone}},
+        {"protein": {"id": "C", "sequence": "MKW", **alone}},
     ]
-    assert manifest.warnings == ("job_data.json: chain A, C: the alignment is not in this file, AlphaFold 3 would search its own",)
+    assert manifest.warnings == ("job_data.json: chain A: the alignment is not in this file, AlphaFold 3 would search its own",)
     whole = json.loads((tmp_path / "job/job_job.json").read_text())
-    assert [(c["ids"], c["kind"], c["sequence"], c["msa_rows"]) for c in whole["chains"]] == [
-        (["A", "C"], "protein", "MKW", [17, 1]),
-        (["B"], "protein", "GX", [1]),
-    ]
-    assert whole["name"] == "my Job" and whole["seeds"] == [1, 2]
+    assert Job.from_json(json.dumps(whole["job"])) == made_job(tokens)
+    assert whole["msa_rows"] == {"A": 17, "B": 1, "C": 1} and whole["seeds"] == [1, 2]
 
 
 def test_names_that_alphafold_3_refuses_become_the_slug(tmp_path: Path, tokens: Tokens) -> None:
     """A name without any ASCII letter or digit stays in our own files and is the slug in AlphaFold 3's."""
-    write_job(tmp_path, "job-1", "日本", tokens, _predictions(tokens), made_provenance("A", "B", "C"))
+    write_job(tmp_path, made_job(tokens, slug="job-1", name="日本"), tokens, _predictions(tokens), made_provenance("A", "B", "C"))
     assert json.loads((tmp_path / "job-1/job-1_data.json").read_text())["name"] == "job-1"
-    assert json.loads((tmp_path / "job-1/job-1_job.json").read_text())["name"] == "日本"
+    assert json.loads((tmp_path / "job-1/job-1_job.json").read_text())["job"]["name"] == "日本"
     assert "job: 日本\n" in (tmp_path / "job-1/LOG.txt").read_text(encoding="utf-8")
 
 
@@ -177,7 +177,7 @@ def test_results_are_replaced_and_other_folders_are_not(tmp_path: Path, tokens: 
 def test_a_slug_cannot_leave_the_folder(tmp_path: Path, tokens: Tokens, slug: str) -> None:
     """Only a plain file name is taken, and nothing is written for another."""
     with pytest.raises(InputError, match="plain name"):
-        write_job(tmp_path / "out", slug, "x", tokens, _predictions(tokens), made_provenance("A"))
+        write_job(tmp_path / "out", made_job(tokens, slug=slug), tokens, _predictions(tokens), made_provenance("A"))
     assert os.listdir(tmp_path) == []
 
 
@@ -191,7 +191,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, tokens: Tokens, spoil: st
     with pytest.raises(NumericalError):
         _write(tmp_path, tokens, [*others, bad])
     with pytest.raises(NumericalError, match="no prediction"):
-        write_job(tmp_path, "job", "x", tokens, [], made_provenance("A"))
+        write_job(tmp_path, made_job(tokens), tokens, [], made_provenance("A"))
     assert _contents(tmp_path) == before
 
 
@@ -199,7 +199,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from structgen.io import folder
-from tests.io.made import made_prediction, made_provenance, made_tokens
+from tests.io.made import made_job, made_prediction, made_provenance, made_tokens
 from structgen.io.writer import write_job
 rename, calls = os.rename, []
 def dying(source, target):
@@ -209,7 +209,7 @@ def dying(source, target):
     rename(source, target)
 folder.os.rename = dying
 tokens = made_tokens(("A", "MKW"), ("B", "GX"), ("C", "MKW"))
-write_job(Path(sys.argv[1]), "job", "my Job", tokens, [made_prediction(tokens)], made_provenance("A", "B", "C"))
+write_job(Path(sys.argv[1]), made_job(tokens), tokens, [made_prediction(tokens)], made_provenance("A", "B", "C"))
 """
 
 
