@@ -51,7 +51,7 @@ def main() -> None:
     config = SIZES[args.size]()
     rng = torch.Generator().manual_seed(0)
     batch = made_batch(args.tokens, atoms_per_token=args.atoms_per_token, rows=1, rng=rng)
-    model = peer.build(config.name)
+    model = peer.build(config)
     features = peer.features(batch, model)
     block, theirs = model.pairformer_stack.blocks[0], model.diffusion_module
     del model

@@ -15,15 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from structgen.alphafold3.config import Config, Pair
 from structgen.features.batch import Batch
 
 ARGUMENTS = "--project x --run_name y --base_dir z --eval_interval 1 --log_interval 1 --max_steps 1"
 
 
-def build(name: str, *, arguments: str = "", **overrides: Any) -> Any:
-    """A model of `configs.configs_model_type`, without its slow first weights.
+def build(config: Config) -> Any:
+    """The model with the readings of `config`, without its slow first weights.
 
-    `arguments` sets global widths as on Protenix's command line, `overrides` is merged into the model's configuration after that.
+    A public model is made as the package makes it; any other size by the widths and depths of `config`.
     """
     _no_first_weights()
     from configs.configs_base import configs as base
@@ -34,12 +35,51 @@ def build(name: str, *, arguments: str = "", **overrides: Any) -> Any:
     from protenix.config.config import parse_configs
     from protenix.model.protenix import Protenix
 
-    config = parse_configs({**base, "data": data_configs, **inference_configs}, arg_str=ARGUMENTS + arguments, fill_required_with_null=True)
-    config.update(ConfigDict(model_configs[name]))
-    config.update(ConfigDict({"triangle_multiplicative": "torch", "triangle_attention": "torch", **overrides}))
-    model = Protenix(config).eval()
+    public = config.name in model_configs
+    widths = "" if public else _widths(config)
+    made = parse_configs({**base, "data": data_configs, **inference_configs}, arg_str=ARGUMENTS + widths, fill_required_with_null=True)
+    made.update(ConfigDict(model_configs[config.name] if public else _sizes(config)))
+    made.update(ConfigDict({"triangle_multiplicative": "torch", "triangle_attention": "torch"}))
+    model = Protenix(made).eval()
     model.load_state_dict(weights(shapes(model)) | constants(model))
     return model
+
+
+def _widths(config: Config) -> str:
+    """As on Protenix's command line."""
+    atoms, pair = config.atoms, config.pairformer.pair
+    values = {
+        "c_s": config.c_s, "c_z": pair.c_z, "c_atom": atoms.c_atom, "c_atompair": atoms.c_pair, "c_token": config.inputs.c_s_inputs_atom,
+        "c_s_inputs": config.inputs.c_s_inputs, "hidden_scale_up": str(_scaled(pair)).lower(),
+    }  # fmt: skip
+    return "".join(f" --{name} {value}" for name, value in values.items())
+
+
+def _scaled(pair: Pair) -> bool:
+    """Whether the hidden widths follow the width of the pairs, as in v2."""
+    return (pair.tri_hidden, pair.heads) == (pair.c_z, pair.c_z // 32)
+
+
+def _sizes(config: Config) -> dict[str, Any]:
+    """What `configs_model_type` says of a public model, for another one."""
+    diffusion, sampling = config.diffusion, config.sampling
+    around = {"n_blocks": diffusion.atoms.blocks, "n_heads": diffusion.atoms.heads}
+    return {
+        "sample_diffusion": {"gamma0": sampling.gamma_0, "step_scale_eta": sampling.step_scale, "N_step": sampling.steps},
+        "model": {
+            "N_cycle": sampling.cycles,
+            "template_embedder": {"n_blocks": config.template.blocks, "hidden_scale_up": _scaled(config.template.pair)},
+            "msa_module": {"n_blocks": config.msa.blocks, "c_m": config.msa.c_m},
+            "pairformer": {"n_blocks": config.pairformer.blocks, "n_heads": config.pairformer.heads},
+            "confidence_head": {"n_blocks": config.confidence.blocks},
+            "diffusion_module": {
+                "c_token": diffusion.c_token,
+                "atom_encoder": around,
+                "transformer": {"n_blocks": diffusion.blocks, "n_heads": diffusion.heads},
+                "atom_decoder": around,
+            },
+        },
+    }
 
 
 def _no_first_weights() -> None:

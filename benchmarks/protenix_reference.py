@@ -23,14 +23,6 @@ from structgen.alphafold3.config import Config, Pair
 from structgen.features.batch import Batch
 
 TOKENS, CYCLES, ROWS, LEVELS = 12, 2, 6, (40.0, 2.0)
-ARGUMENTS = " --c_s 48 --c_z 64 --c_atom 32 --c_atompair 8 --c_token 24 --c_s_inputs 89 --hidden_scale_up true"
-ARGUMENTS += " --model.msa_module.c_m 16 --model.diffusion_module.c_token 64"
-MODEL = {
-    "msa_module": {"n_blocks": 2},
-    "pairformer": {"n_blocks": 2},
-    "confidence_head": {"n_blocks": 1},
-    "diffusion_module": {"atom_encoder": {"n_blocks": 2}, "transformer": {"n_blocks": 2, "n_heads": 4}, "atom_decoder": {"n_blocks": 2}},
-}
 
 
 def config() -> Config:
@@ -47,6 +39,7 @@ def config() -> Config:
         pairformer=replace(large.pairformer, blocks=2, pair=pair),
         diffusion=replace(large.diffusion, blocks=2, heads=4, c_token=64, atoms=replace(atoms, blocks=2)),
         confidence=replace(large.confidence, blocks=1),
+        name="protenix, small",
     )
 
 
@@ -71,7 +64,7 @@ def positions() -> Tensor:
 @torch.no_grad()
 def outputs() -> tuple[dict[str, Tensor], dict[str, str]]:
     """All that the small Protenix says, and its weights' names and shapes."""
-    model = peer.build(protenix.tiny_v0_5().name, arguments=ARGUMENTS, model=MODEL)
+    model = peer.build(config())
     model.msa_module.msa_configs["test_lowerb"] = ROWS  # all rows of the alignment in every cycle, in any order
     features, x = peer.features(batch(), model), positions()
     s_inputs, s, z = model.get_pairformer_output(features, N_cycle=CYCLES)

@@ -39,7 +39,7 @@ def _switched(sized: Config) -> Config:
         sized,
         inputs=replace(sized.inputs, element_offset=1, element_classes=119, ref_charge="arcsinh"),
         atoms=atoms(sized.atoms),
-        msa=replace(sized.msa, last_update=False, opm_eps=1e-8, subset="shuffle_first"),
+        msa=replace(sized.msa, last_update=False, subset="shuffle_first"),
         template=replace(sized.template, mean_over="slots", no_residue="gap", pair=pair(sized.template.pair)),
         pairformer=replace(sized.pairformer, pair=pair(sized.pairformer.pair)),
         diffusion=replace(sized.diffusion, atoms=atoms(sized.diffusion.atoms), relpos="raw", pair_norm="per_stack", fourier_bias="uniform"),
