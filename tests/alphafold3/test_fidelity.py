@@ -37,6 +37,13 @@ class Peer:
     answers: str
 
 
+@functools.cache
+def state(peer: Peer) -> dict[str, Tensor]:
+    """The peer's own state dict: random weights by name, and its constants."""
+    theirs = revert(empty(peer.config).state_dict(), peer.table(peer.config))
+    constants = {name: tensor for name, tensor in theirs.items() if name.endswith("_bins")}
+    return weights({name: tuple(tensor.shape) for name, tensor in theirs.items() if name not in constants}) | constants
+
 
 PEERS = {
     "protenix": Peer(small(protenix.base_v1()), protenix_table, "protenix_v1_answers.safetensors"),
