@@ -70,9 +70,11 @@ def test_every_job_ends_once_whatever_happens_to_it(ray_session: None, run: Run,
     raised = [f"raises in {stage}" for stage in ("search", "featurise", "fold", "write")]
     killed = [f"kills its worker in {stage}" for stage in ("featurise", "fold")]
     said: list[str] = []
-    ended = on_cluster(Line(run, Pass, Pass, Pass, Pass), [row(slug) for slug in ["good", *raised, *killed, "fine"]], said)
+    own: Row = {**row("own"), "seeds": "9,7"}
+    ended = on_cluster(Line(run, Pass, Pass, Pass, Pass), [own, *(row(slug) for slug in ["good", *raised, *killed, "fine"])], said)
     rows = {str(r["slug"]): r for r in ended}
-    assert len(ended) == len(rows) == 8
+    assert len(ended) == len(rows) == 9
+    assert rows["own"]["folds"] == '{"7": "own 7", "9": "own 9"}'
     for slug in ("good", "fine"):
         assert rows[slug]["error"] == "" and rows[slug]["folds"] == f'{{"1": "{slug} 1", "3": "{slug} 3"}}'
     for slug in raised:
@@ -91,6 +93,8 @@ def test_in_process_line_treats_errors_alike(run: Run):
     rows = list(predict_here(Line(run, Pass, Pass, Pass, Pass), [row(slug) for slug in slugs]))
     assert [r["slug"] for r in rows] == slugs
     assert [bool(r["error"]) for r in rows] == [False, True, True, True, True, False]
+    (own,) = predict_here(Line(run, Pass, Pass, Pass, Pass), [{**row("own"), "seeds": "9,7"}])
+    assert own["folds"] == '{"7": "own 7", "9": "own 9"}'
 
 
 def test_longest_job_is_folded_first(ray_session: None, run: Run):
