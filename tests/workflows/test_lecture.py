@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -12,13 +13,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from structgen.generative import Ddim, Heun, Linear, VarianceExploding, VariancePreserving
-from structgen.generative.times import karras
+from structgen.generative.times import karras, uniform
 from tests.conformance import clouds
 from tests.tolerance import FLOAT64_IDENTITY, assert_close
 from tests.workflows.conftest import REPOSITORY
 from workflows.cli import INPUT_ERROR, app
-from workflows.lecture import flows, gallery, noising, sampling, scores
-from workflows.lecture.sets import Blobs, Effort, moons, ring, spiral, three
+from workflows.lecture import distilled, flows, gallery, learned, noising, sampling, scores, transport
+from workflows.lecture.sets import Blobs, Effort, moons, ring, sliced_w2, spiral, three
 
 SMALL = Effort(points=50, lines=8, updates=3, steps=12)
 F64 = torch.float64
@@ -117,10 +118,42 @@ def test_churn_is_drawn_as_it_is_planned():
 
 
 def test_the_misprint_is_seen(rng: torch.Generator):
-    """Ancestral sampling with alpha-bar in alpha's place ends far from data, as drawn."""
-    cloud = ring()
-    right, wrong = (sampling.algorithm_2(cloud, 100, good, rng)[-1] for good in (True, False))
-    assert cloud.misfit(right) < 0.1 < 0.5 < (wrong - cloud.means.mean(0)).norm(dim=1).mean() or cloud.misfit(wrong) > 0.3
+    """Ancestral sampling with alpha-bar in alpha's place ends far from the law of data, as drawn."""
+    cloud = spiral()
+    right, wrong = (sliced_w2(sampling.algorithm_2(cloud, 100, good, rng)[-1], cloud.draw(100, rng)) for good in (True, False))
+    assert right < 0.4 < 0.8 < wrong
+
+
+def test_reflow_straightens(rng: torch.Generator):
+    """A short training: the ways of the second flow are at least five times straighter, and its one step is nearer to data."""
+    cloud = three()
+    first, second = learned.rectified_flows(cloud, 2, Effort(points=200, updates=150, steps=10), rng)
+    assert second.straightness < 0.2 * first.straightness
+    one, two = (sliced_w2(flow.one_step, cloud.draw(200, rng)) for flow in (first, second))
+    assert two < 0.6 * one
+
+
+def test_straightness_by_hand():
+    """Straight ways are 0; a half circle walked evenly is (pi / 2)^2 - 1 = 1.47."""
+    grid = torch.linspace(1, 0, 201, dtype=F64)
+    line = grid[:, None, None] * torch.tensor([[1.0, 2.0]], dtype=F64)
+    arc = torch.stack([(torch.pi * grid).cos(), (torch.pi * grid).sin()], 1)[:, None]
+    assert learned.straightness(line, grid) < 1e-20
+    assert learned.straightness(arc, grid) == pytest.approx((torch.pi / 2) ** 2 - 1, rel=1e-3)
+
+
+def test_half_steps_put_the_ends_right():
+    """The drawn laws on a grid: each half-step starts exactly in one end, and after twelve the other is right too."""
+    reference, one, *_, last = itertools.islice(transport.table_laws(points=31, steps=6), 13)
+    assert torch.equal(last.start, reference.start) and not torch.equal(one.start, reference.start)
+    off = [(law.marginals()[-1] - one.start).abs().sum() / 2 for law in (reference, last)]
+    assert off[0] > 0.2 and off[1] < 1e-3
+
+
+def test_students_halve_their_steps(rng: torch.Generator):
+    """Grids of 4, 2 and 1 steps, one student each."""
+    made = distilled.students(three(), Linear(), uniform(8, 1.0, 0.0), Effort(updates=2), rng)
+    assert [len(grid) - 1 for grid, _ in made] == [4, 2, 1]
 
 
 def test_drawn_figures_say_what_the_rows_say(rng: torch.Generator):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -129,7 +130,7 @@ def constant(effort: Effort, rng: Generator) -> Figure:
     student = continuous_student(cloud, effort, rng)
     x, at = torch.meshgrid(torch.linspace(-reach, reach, 90), t.flip(0).float(), indexing="ij")
     learned = student(x.reshape(-1, 1), at.flatten(), torch.zeros(at.numel())).data.reshape(x.shape)
-    colours = {"cmap": "Spectral", "vmin": -2.0, "vmax": 2.0, "shading": "gouraud"}
+    colours: dict[str, Any] = {"cmap": "Spectral", "vmin": -2.0, "vmax": 2.0, "shading": "gouraud"}
     axes[0].pcolormesh(t[:, None].expand(-1, 160), ways[..., 0], ways[-1:, :, 0].expand(len(t), -1), **colours)
     axes[1].pcolormesh(at, x, learned, **colours)
     for ax, name in ((axes[0], "exact"), (axes[1], "learned without a teacher")):
@@ -162,7 +163,7 @@ def mean_flow(effort: Effort, rng: Generator) -> Figure:
     noise = normal_like(torch.empty(MORE * effort.points, 2), rng)
     for ax, name, s, colour in ((axes[0], "velocity u(x, 1, 1)", 1.0, WRONG), (axes[1], "mean u(x, 1, 0)", 0.0, RIGHT)):
         contours(plane(ax, name), cloud.density)
-        arrows(ax, lambda x, s=s: -mean_velocity(model, x, 1.0, s), colour, count=13)
+        arrows(ax, partial(mean_velocity, model, t=1.0, s=s), colour, count=13)
     for ax, name, denoise, steps, colour in (
         (axes[2], "u(x, 1, 1), one step", instantaneous(student), 1, WRONG),
         (axes[3], "u(x, 1, 0), one step", student, 1, RIGHT),
@@ -174,11 +175,11 @@ def mean_flow(effort: Effort, rng: Generator) -> Figure:
 
 
 def mean_velocity(model: Denoiser[Any], x: Tensor, t: float, s: float) -> Tensor:
-    """u of the trained network."""
+    """-u of the trained network: towards data."""
     at, aim = (torch.full((len(x),), time) for time in (t, s))
     x_in, times = model.reading.inputs(model.path, x.float(), at, aim)
     with torch.no_grad():
-        return model.network(x_in, times, None)
+        return -model.network(x_in, times, None)
 
 
 def instantaneous(student: Denoise) -> Denoise:

@@ -26,7 +26,7 @@ SURE, RANDOM = "#1b5e9e", "#e07b39"  # deterministic and stochastic ways
 RIGHT, WRONG = "#2a8c6e", "#c0392b"
 SERIES = ("#1b5e9e", "#e07b39", "#2a8c6e", "#c0392b", "#7b5ea7", "#b58900", "#3aa6b9", "#d16ba5", "#5d6d7e")  # one a method or a mode
 SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#dbe6f0", "#8fb3d4", "#3c77b0", "#123b66"])
-COLOURS = 128  # of a PNG: enough for smooth shades, at a third of the bytes
+LARGEST = 58_000  # bytes of a PNG, so that all can be kept in the repository
 
 STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -145,7 +145,12 @@ def save(draw: Callable[[], Figure], path: Path) -> None:
 
 
 def _few_colours(png: io.BytesIO) -> bytes:
-    small = io.BytesIO()
-    picture = Image.open(png).convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    picture.save(small, format="PNG", optimize=True)
+    """The picture with as many colours as `LARGEST` allows."""
+    picture = Image.open(png).convert("RGB")
+    for colours in (256, 128, 64):
+        small = io.BytesIO()
+        few = picture.quantize(colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        few.save(small, format="PNG", optimize=True)
+        if small.tell() <= LARGEST:
+            break
     return small.getvalue()

@@ -12,7 +12,7 @@ from torch import Generator
 
 from structgen.errors import ConfigError
 from structgen.store import replace_file
-from workflows.lecture import distilled, flows, learned, noising, sampling, scores, solving
+from workflows.lecture import distilled, flows, learned, noising, sampling, scores, solving, transport
 from workflows.lecture.drawing import save
 from workflows.lecture.sets import Effort
 
@@ -50,6 +50,8 @@ PICTURES: dict[str, Picture] = {
     "straight": solving.straight,
     "rectified": learned.rectified,
     "cnf": learned.continuous,
+    "diffflow": transport.diffflow,
+    "bridge": transport.bridge,
     "progressive": distilled.progressive,
     "consistency": distilled.consistency,
     "constant": distilled.constant,

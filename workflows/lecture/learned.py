@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from matplotlib.figure import Figure
@@ -60,7 +61,8 @@ def learning(effort: Effort, rng: Generator) -> Figure:
 
     trained(network, objective, lambda count: cloud.draw(count, rng), max(shown), rng, on_update=look)
     window = min(25, len(losses))
-    axes[3].plot(torch.tensor(losses).unfold(0, window, 1).mean(1), color=DATA, lw=1, label="loss")
+    means = torch.tensor(losses).unfold(0, window, 1).mean(1)
+    axes[3].plot(torch.arange(1, len(means) + 1), means, color=DATA, lw=1, label="loss")
     axes[3].axhline(least_loss(cloud, objective, rng), color=INK, ls=":", lw=1, label="the least possible")
     axes[3].set(xlabel="update", title=f"loss, mean of {window}", xscale="log")
     axes[3].legend()
@@ -109,10 +111,11 @@ def rectified(effort: Effort, rng: Generator) -> Figure:
 
 def rectified_flows(cloud: Blobs, rounds: int, effort: Effort, rng: Generator) -> list[Flow]:
     """k-rectified flows for k = 1, ..., rounds, each trained on the pairs of the one before."""
-    path, flows, coupling, pairs = Linear(), list[Flow](), Independent(), None
+    path, flows, pairs = Linear(), list[Flow](), None
+    coupling: Coupling = Independent()
     grid = uniform(min(effort.steps, 50), 1.0, 0.0)
     for _ in range(rounds):
-        denoise = velocity_model(path, coupling, lambda count, pairs=pairs: drawn(cloud, pairs, count, rng), effort.updates, rng)
+        denoise = velocity_model(path, coupling, partial(drawn, cloud, pairs, rng), effort.updates, rng)
         noise = normal_like(torch.empty(20 * effort.points, 2), rng)
         pairs = torch.cat([as_given(ends) for ends in reflow_pairs(path, denoise, Heun(), grid, [noise], rng)])
         coupling = Given()
@@ -122,7 +125,7 @@ def rectified_flows(cloud: Blobs, rounds: int, effort: Effort, rng: Generator) -
     return flows
 
 
-def drawn(cloud: Blobs, pairs: Tensor | None, count: int, rng: Generator) -> Tensor:
+def drawn(cloud: Blobs, pairs: Tensor | None, rng: Generator, count: int) -> Tensor:
     """Data, or of the pairs [n, 2, d] as many at random."""
     return cloud.draw(count, rng) if pairs is None else pairs[torch.randint(len(pairs), (count,), generator=rng)]
 

@@ -44,9 +44,15 @@ def _linear(inputs: int, outputs: int, rng: Generator) -> nn.Linear:
     return layer
 
 
-def trained(
-    denoiser: Denoiser[Any],
-    objective: Objective,
+def trained(denoiser: Denoiser[Any], objective: Objective, draw: Draw, updates: int, rng: Generator, **options: Any) -> Denoise:
+    """The denoiser after `fit`, as a function without gradients."""
+    fit(denoiser, objective, draw, updates, rng, **options)
+    return frozen(denoiser)
+
+
+def fit(
+    model: nn.Module,
+    objective: Any,
     draw: Draw,
     updates: int,
     rng: Generator,
@@ -54,22 +60,20 @@ def trained(
     batch: int = 256,
     rate: float = 6e-3,
     on_update: Callable[[int, float], None] = lambda update, loss: None,
-) -> Denoise:
-    """Train on `updates` batches of draw(count), with a rate that falls and weights that are averaged; the average is what is returned.
-    The denoiser itself is left as the last update made it."""
+) -> None:
+    """Train on `updates` batches of draw(count), with a rate that falls; at the end the weights are their moving average."""
     optimisation = Optimisation(
         learning_rate=rate, warmup_steps=max(updates // 20, 1), decay=0.05, decay_steps=max(updates, 1), ema=Ema(0.995)
     )
 
     def loss(data: Tensor, rng: Generator) -> tuple[Tensor, dict[str, float]]:
-        return objective(denoiser, data, None, rng).total.mean(), {}
+        return objective(model, data, None, rng).total.mean(), {}
 
-    state = TrainState.start(denoiser, optimisation)
+    state = TrainState.start(model, optimisation)
     for update in range(updates):
         state, metrics = train_step(state, [draw(batch).float()], loss, optimisation, rng)
         on_update(update, metrics["loss"])
-    denoiser.load_state_dict(state.average)
-    return frozen(denoiser)
+    model.load_state_dict(state.average)
 
 
 def frozen(denoiser: Denoiser[Any]) -> Denoise:
