@@ -64,8 +64,8 @@ def _templates(batch: Batch, count: int, rng: torch.Generator) -> dict[str, Tens
 def small(config: Config) -> Config:
     """A public model with every switch as it is and the widths and depths of a test."""
     scaled = config.pairformer.pair.c_z != 128  # Protenix v2 alone lets hidden widths follow the pairs'
-    c_z = 64 if scaled else 32
-    pair = replace(config.pairformer.pair, c_z=c_z, **({"tri_hidden": c_z, "heads": c_z // 32} if scaled else {}))
+    given = config.pairformer.pair
+    pair = replace(given, c_z=64, tri_hidden=64, heads=2) if scaled else replace(given, c_z=32)
 
     def atoms(given: Atoms, blocks: int) -> Atoms:
         return replace(given, c_atom=32, c_pair=8, blocks=blocks)

@@ -15,7 +15,7 @@ from structgen.alphafold3.model import AlphaFold3
 from structgen.alphafold3.msa import MsaBlock, draw_rows
 from structgen.alphafold3.pairformer import PairformerBlock
 from structgen.alphafold3.sampling import CentreRandomAugmentation, sampling_schedule
-from structgen.alphafold3.transformer import Everyone, pair_biases
+from structgen.alphafold3.transformer import AttentionPairBias, Everyone, pair_biases
 from structgen.alphafold3.trunk import TrunkOutput
 from structgen.features.batch import Batch
 from structgen.generative import generators, normal_like, sample
@@ -62,6 +62,8 @@ def _diffusion_parts(model: AlphaFold3, batch: Batch, given: Given) -> Parts:
     module, z, a, s = model.diffusion, given.z[None], given.a[None], given.single[None]
     trunk = TrunkOutput(given.s_inputs[None], given.s[None], z)
     conditioning, transformer, layout = module.conditioning, module.transformer, AtomLayout.of(batch, module.encoder.config)
+    attention = transformer.attentions[0]
+    assert isinstance(attention, AttentionPairBias)
     times = (torch.tensor([LEVELS]) / model.config.diffusion.sigma_data).log() / 4
     bias = pair_biases(transformer.pair_weight(), z, batch.token_mask)
     features = TrunkFeatures(module.to_atoms.tokens(given.s[None]), module.to_atoms.pairs(z))
@@ -75,9 +77,9 @@ def _diffusion_parts(model: AlphaFold3, batch: Batch, given: Given) -> Parts:
         "21 conditioning, single": conditioning(conditioning.tokens(trunk), times),
         "22 Fourier embedding": conditioning.fourier(times),
         "23 diffusion transformer": transformer(a, s, bias, Everyone()),
-        "24 attention with pair bias, diffusion": transformer.attentions[0](a, s, bias[:, None, : transformer.heads], Everyone()),
+        "24 attention with pair bias, diffusion": attention(a, s, bias[:, None, : transformer.heads], Everyone()),
         "25 conditioned transition": transformer.transitions[0](a, s),
-        "26 adaptive layer norm": transformer.attentions[0].norm(a, s),
+        "26 adaptive layer norm": attention.norm(a, s),
     }
     return {name: value[0] for name, value in parts.items()}
 

@@ -126,7 +126,7 @@ def affine(ours: str, theirs: str) -> Table:
 def joined(ours: str, *theirs: str) -> Table:
     """Several linear maps of one input, all with as many outputs, as one."""
     names = tuple(f"{name}.weight" for name in theirs)
-    return (Rule(f"{ours}.weight", names, torch.cat, lambda made: made.chunk(len(names))),)
+    return (Rule(f"{ours}.weight", names, lambda tensors: torch.cat(list(tensors)), lambda made: made.chunk(len(names))),)
 
 
 def concatenated(ours: str, parts: Mapping[str, int]) -> Table:
