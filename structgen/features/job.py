@@ -173,10 +173,11 @@ class Job:
 
 def chain_ids(count: int) -> tuple[str, ...]:
     """Ids by position as the PDB gives them: A to Z, then AA, BA, ..., ZA, AB, ... (the first letter turns fastest)."""
-    return tuple(_chain_id(i) for i in range(count))
+    return tuple(chain_id(i) for i in range(count))
 
 
-def _chain_id(index: int) -> str:
+def chain_id(index: int) -> str:
+    """The id by position, from 0."""
     letters = ""
     index += 1
     while index:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from structgen.errors import InputError
-from structgen.features.job import Chain, Job, Kind, chain_ids
+from structgen.features.job import Chain, Job, Kind, chain_id, chain_ids
 from structgen.io.fasta import Record, parse_fasta
 from structgen.io.jobs.holds import Holds, hold
 from structgen.io.jobs.links import whole_job
@@ -55,7 +55,7 @@ def chains_of(reading: Reading, text: str) -> list[Chain]:
     chains: list[Chain] = []
     parts = text.split(":")
     for part in parts:
-        id = chain_ids(len(chains) + 1)[-1]
+        id = chain_id(len(chains))
         where = f"{reading.where}, chain {id}" if len(parts) > 1 else reading.where
         chain, copies = _part(reading, part, where, id)
         chains += [chain] * copies

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from structgen.errors import InputError
-from structgen.features.job import Alignments, Chain, Given, Job, Kind, chain_ids
+from structgen.features.job import Alignments, Chain, Given, Job, Kind, chain_id, chain_ids
 from structgen.io.fasta import Record, parse_fasta
 from structgen.io.jobs.evidence_lost import is_table
 from structgen.io.jobs.holds import Holds, hold
@@ -40,7 +40,7 @@ def read(source: Source) -> list[Job | InputError]:
     columns = columns_of(source.text, source.file)
     chains: list[Chain] = []
     for text, copies, msa in columns:
-        id = chain_ids(len(chains) + 1)[-1]
+        id = chain_id(len(chains))
         letters = sequence_at(reading, Kind.PROTEIN, text, reading.where, id, small=True)
         chains += [Chain(id, Kind.PROTEIN, letters, msa=msa)] * copies
     chains = [replace(chain, id=id) for chain, id in zip(chains, chain_ids(len(chains)), strict=True)]

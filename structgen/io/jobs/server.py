@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from structgen.errors import InputError
-from structgen.features.job import AtomName, Bond, Chain, Job, Kind, chain_ids
+from structgen.features.job import AtomName, Bond, Chain, Job, Kind, chain_id, chain_ids
 from structgen.io.jobs.counted import (
     KINDS,
     NAMES,
@@ -75,7 +75,7 @@ class _Reader:
         reading = self.reading
         key, value = reading.one_of(element, tuple(KINDS))
         kind, fields = KINDS[key], reading.fields(value, _FIELDS[key], _FIELDS[key][:1])
-        count, id = count_of(reading, fields), chain_ids(len(self.chains) + 1)[-1]
+        count, id = count_of(reading, fields), chain_id(len(self.chains))
         if kind is Kind.LIGAND:
             residue = code(reading, fields[key], prefix="CCD_" if key == "ligand" else "")
             self.chains.extend([Chain(id, kind, residues=(residue,))] * count)
@@ -104,7 +104,7 @@ class _Reader:
     def _glycan(self, index: int, place: Value, glycan: Glycan) -> None:
         """One more chain, bonded to its protein as is usual; every bond is noted."""
         position, text = glycan
-        own, id = chain_ids(index + 1)[-1], chain_ids(len(self.chains) + 1)[-1]
+        own, id = chain_id(index), chain_id(len(self.chains))
         tree = parse_server(text, self.reading.at(place))
         for sugar in tree.residues:
             if sugar not in SUGARS:
