@@ -87,7 +87,7 @@ def alignment_features(structure: Structure, msas: Sequence[Msa | None], limits:
 
     Rows: the query; rows paired by species where the job has several distinct sequences; the remaining rows of every chain side by
     side, in their own order. A chain without a row there has gaps. Profile and deletion mean come from the unpaired alignments.
-    DNA and ligands have the query row alone, gaps for a ligand; only proteins are paired. A modified residue is the one it derives from.
+    DNA and ligands have the query row alone; only proteins are paired. A modified residue is the one it derives from.
     """
     entities = _entity_alignments(structure, msas)
     proteins = [structure.chain_kinds[list(structure.chain_entity).index(e + 1)] is Kind.PROTEIN for e in range(len(entities))]
@@ -122,7 +122,7 @@ def _chain_alignment(structure: Structure, c: int, msa: Msa | None) -> Msa:
     if kind is Kind.LIGAND:
         if msa is not None:
             raise ValueError(f"an alignment of the ligand {structure.chain_ids[c]}")
-        return _alone(np.full(len(built), chemistry.GAP, np.uint8))
+        return _alone(built)
     written = chemistry.encode(structure.chain_sequences[c], letters_of(kind))
     as_residues = chemistry.encode(structure.chain_sequences[c], residue_letters(kind))
     query = np.where(as_residues == built, written, built)
