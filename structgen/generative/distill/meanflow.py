@@ -50,7 +50,8 @@ class MeanFlow:
     The denoiser reads `AverageVelocity`; sample with `Ddim()` in any number of steps. The derivative is along (v, 1, 0) in (x, t, s), of
     the raw network. v is the velocity of the example's line, whose mean is that of the flow, or the `teacher`'s (less variance:
     distillation), or the guided one. Each example is weighted by 1 / (square + floor)^power, which takes no gradient (eq. 22): power 0 is
-    the plain square, power 1 makes all examples count alike. `square` may leave out what the condition masks.
+    the plain square, power 1 makes all examples count alike. Without a teacher a power above 0 no longer fits the mean of v: nothing is
+    lost where squares are alike, in many dimensions, and much in two. `square` may leave out what the condition masks.
     """
 
     path: Path
