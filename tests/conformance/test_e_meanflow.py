@@ -295,8 +295,8 @@ def test_E8_one_step_of_a_mean_flow_from_scratch(measured, rng):
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_E8_trained_steps_compose(measured, rng):
-    """Trained along the exact velocity of normal data: z_t -> z_s -> z_r is z_t -> z_r within 2 % of the data's standard deviation, and both are
-    the closed form within 5 %."""
+    """Trained along the exact velocity of normal data: z_t -> z_s -> z_r is z_t -> z_r within 2 % of the data's standard deviation, and
+    both are the closed form within 5 %."""
     model = Denoiser(Perceptron(2, 2, width=32, blocks=1), PATH, AverageVelocity())
     objective = MeanFlow(PATH, Sorted(Uniform(), equal=0.25), power=0.5, teacher=exact(NORMAL, PATH))
     trained(model, objective, NORMAL, 3000, rng, rate=4e-3)
