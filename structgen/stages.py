@@ -28,7 +28,7 @@ from structgen.features.atoms import build_atoms
 from structgen.features.featurise import featurise
 from structgen.features.job import Chain, Job, Kind
 from structgen.features.msa import Msa
-from structgen.features.tokens import Tokens, tokenise
+from structgen.features.tokens import Tokens, check_size, tokenise
 from structgen.io.a3m import parse_a3m, write_a3m
 from structgen.io.writer import Provenance, write_job
 from structgen.run import Row, Run, features_key, fold_key, given_key, own_key, searched_key, write_key
@@ -124,8 +124,10 @@ class Featurise:
         job, keys = Job.from_json(str(row["job"])), json.loads(str(row["msas"]))
 
         def make() -> bytes:
+            tokens = tokenise(build_atoms(job))
+            check_size(tokens, self._run.settings.limits.tokens, job.source)
             msas = [read_msa(self._run.store, key, chain.kind) if key else None for key, chain in zip(keys, job.chains, strict=True)]
-            return batch_to_bytes(featurise(tokenise(build_atoms(job)), msas, self._run.settings.alignment))
+            return batch_to_bytes(featurise(tokens, msas, self._run.settings.alignment))
 
         return {**row, "features": attempt.artifact(attempt.under(features_key(self._run, job, keys)), make)}
 

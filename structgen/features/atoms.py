@@ -123,7 +123,7 @@ def build_atoms(job: Job, *, first_residue: int = 1, ends_chain: bool = True) ->
         components=residues.components,
         bonds=place[bonds],
         bond_orders=orders,
-        notes=residues.notes,
+        notes=residues.notes + links.notes,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,12 +39,12 @@ class Atoms:
 class Links:
     """Bonds between residues as pairs of flat atom indices [B, 2], and the atoms that they make leave [A] bool.
 
-    Bonds between two standard neighbours of a chain are no entries. `given` [B]: named by the job, or closing a ring.
+    Bonds between two standard neighbours of a chain are no entries. Notes say which neighbours in a chain are not bonded.
     """
 
     pairs: np.ndarray
-    given: np.ndarray
     leaves: np.ndarray
+    notes: tuple[str, ...] = ()
 
 
 def make_links(job: Job, residues: Residues, atoms: Atoms, *, ends_chain: bool) -> Links:
@@ -55,10 +55,21 @@ def make_links(job: Job, residues: Residues, atoms: Atoms, *, ends_chain: bool) 
     leaves |= _leaving(polymer, residues, atoms)
     named = [pair for pair in _named(job, residues, atoms, leaves) if pair not in {*polymer, *rings}]
     leaves |= _leaving([*rings, *named], residues, atoms)
-    pairs = [*polymer, *rings, *named]
-    given = np.arange(len(pairs)) >= len(polymer)
-    order = sorted(range(len(pairs)), key=pairs.__getitem__)
-    return Links(np.array(pairs, np.int64).reshape(-1, 2)[order], given[order], leaves)
+    pairs = np.array(sorted([*polymer, *rings, *named]), np.int64).reshape(-1, 2)
+    return Links(pairs, leaves, tuple(_gaps(job, residues, {(int(i), int(j)) for i, j in atoms.residue[pairs]})))
+
+
+def _gaps(job: Job, residues: Residues, bonded: set[tuple[int, int]]) -> Iterator[str]:
+    """Neighbours of a polymer, at least one of them modified, that nothing joins."""
+    modified = residues.rows >= chemistry.GAP
+    same = np.diff(residues.chain) == 0
+    for r in np.flatnonzero(same & (modified[:-1] | modified[1:])).tolist():
+        chain = job.chains[residues.chain[r]]
+        if chain.kind is not Kind.LIGAND and (r, r + 1) not in bonded:
+            number = r - int(np.searchsorted(residues.chain, residues.chain[r])) + 1
+            end, start = ENDS[chain.kind]
+            why = f"there is no {end} in the first or no {start} in the second; name the bond if there is one"
+            yield f"chain {chain.id}: {residues.names[r]} {number} and {residues.names[r + 1]} {number + 1} are not bonded: {why}"
 
 
 def _chain_ends(job: Job, residues: Residues, atoms: Atoms, *, ends_chain: bool) -> np.ndarray:

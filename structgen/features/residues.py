@@ -145,7 +145,7 @@ def _fits(component: Component, chain: Chain, position: int) -> bool:
         return "DNA" in component.type or "RNA" in component.type
     ends = {"first": position == 1, "last": position == len(chain.sequence)}
     cap = any(ends[end] and component.code in CAPS[end] for end in CAPS)
-    return cap or ("PEPTIDE" in component.type and component.type != "PEPTIDE-LIKE")
+    return cap or ("PEPTIDE" in component.type and not {"C", "N"}.isdisjoint(component.index))
 
 
 def _ligand(chain: Chain, first: str, reading: _Reading) -> tuple[np.ndarray, np.ndarray]:

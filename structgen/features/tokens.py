@@ -69,6 +69,19 @@ def tokenise(structure: Structure) -> Tokens:
     )
 
 
+def check_size(tokens: Tokens, most: int, where: str = "") -> None:
+    """Raises `InputError` for a job of more than `most` tokens: what a network's memory grows with, squared."""
+    if len(tokens.residue) <= most:
+        return
+    counts = np.bincount(tokens.chain)
+    largest = int(counts.argmax())
+    found = f"{len(tokens.residue):,} tokens in {len(counts)} chain(s), the largest {tokens.structure.chain_ids[largest]}"
+    remedy = "predict domains or fewer chains, or raise limits.tokens where memory allows"
+    raise InputError(
+        "job is too large", where=where, found=f"{found} with {counts[largest]:,}", expected=f"at most {most:,}", remedy=remedy
+    )
+
+
 def _named_slots(names: dict[str, str]) -> np.ndarray:
     """[32] slot of an atom in every class, by kind of residue; 0 where the class has no such atom."""
     slots = np.zeros(len(chemistry.CLASSES), np.int64)

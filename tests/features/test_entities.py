@@ -152,6 +152,7 @@ def test_ions_and_codes_are_read_as_users_write_them() -> None:
 
 REFUSED = [
     ([protein("MK", (2, "ATP"))], (), r"chain A: modification is no residue of such a chain; found ATP .* expected a peptide residue"),
+    ([protein("MK", (2, "006"))], (), "found 006 .* of type peptide-like"),
     ([protein("MK", (2, "XYZQ"))], (), r"chain A: unknown component 'XYZQ'; .* .nearest: .*XYZ.* the job's own components"),
     ([protein("MK", (3, "SEP"))], (), "has no residue 3; found SEP there; expected a position from 1 to 2"),
     ([ligand("B", "Mg2+")], (), "unknown component 'MG2\\+'; .* remedy: use MG"),
