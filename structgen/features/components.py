@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -110,6 +111,9 @@ def assemble(
     pairs = list(zip(bonds["first"], bonds["second"], strict=True))
     if unknown := [name for pair in pairs for name in pair if name not in index]:
         raise InputError(f"component {identity['code']}: a bond to '{unknown[0]}'", where=where, expected=f"atoms {', '.join(names)}")
+    if twice := [pair for pair, times in Counter(frozenset(pair) for pair in pairs).items() if times > 1 or len(pair) < 2]:
+        found = " and ".join(sorted(twice[0]))
+        raise InputError(f"component {identity['code']}: a bond is given twice or to itself", where=where, found=found)
     if strange := [str(order) for order in bonds["orders"] if str(order).upper() not in _ORDER_NUMBERS]:
         raise InputError(f"component {identity['code']}: bond order", where=where, found=strange[0], expected=", ".join(ORDERS[1:]))
     return Component(
