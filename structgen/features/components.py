@@ -94,7 +94,7 @@ def _connected(neighbours: Sequence[Sequence[int]], start: int, *, without: int)
 
 
 def assemble(
-    identity: Mapping[str, str], origin: Origin, atoms: Mapping[str, np.ndarray], bonds: Mapping[str, Sequence[Any]], where: str
+    identity: Mapping[str, str], origin: Origin, atoms: Mapping[str, np.ndarray], bonds: Mapping[str, Any], where: str
 ) -> Component:
     """A component of its parts: `identity` and the columns are named like the fields, bonds by atom names.
 
@@ -111,8 +111,9 @@ def assemble(
     pairs = list(zip(bonds["first"], bonds["second"], strict=True))
     if unknown := [name for pair in pairs for name in pair if name not in index]:
         raise InputError(f"component {identity['code']}: a bond to '{unknown[0]}'", where=where, expected=f"atoms {', '.join(names)}")
-    if twice := [pair for pair, times in Counter(frozenset(pair) for pair in pairs).items() if times > 1 or len(pair) < 2]:
-        found = " and ".join(sorted(twice[0]))
+    counted = Counter(frozenset(pair) for pair in pairs)
+    if repeated := [sorted(pair) for pair, times in counted.items() if times > 1 or len(pair) < 2]:
+        found = " and ".join(repeated[0])
         raise InputError(f"component {identity['code']}: a bond is given twice or to itself", where=where, found=found)
     if strange := [str(order) for order in bonds["orders"] if str(order).upper() not in _ORDER_NUMBERS]:
         raise InputError(f"component {identity['code']}: bond order", where=where, found=strange[0], expected=", ".join(ORDERS[1:]))

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from structgen.features import chemistry
+from structgen.features.atoms import Structure
 from structgen.features.batch import Batch
 from structgen.features.job import Kind
 from structgen.features.msa import AlignmentFeatures, Msa, RowLimits, alignment_features

@@ -139,7 +139,7 @@ def _component(molecule: Mol, code: str, origin: Origin, where: str) -> Componen
         "ideal": nowhere if embedded is None else embedded,
         "model": nowhere if given is None else given,
     }
-    bonds = {
+    bonds: dict[str, Any] = {
         "first": [names[bond.GetBeginAtomIdx()] for bond in kekule.GetBonds()],
         "second": [names[bond.GetEndAtomIdx()] for bond in kekule.GetBonds()],
         "orders": [ORDERS[max(1, min(4, int(bond.GetBondTypeAsDouble())))] for bond in kekule.GetBonds()],
@@ -177,9 +177,12 @@ def embed(molecule: Mol) -> np.ndarray | None:
     from rdkit.Chem import rdDistGeom
 
     settings = rdDistGeom.ETKDGv3()
-    settings.randomSeed, settings.numThreads, settings.maxIterations = CONFORMER_SEED, 1, EMBED_ROUNDS
+    settings.randomSeed = CONFORMER_SEED  # type: ignore[assignment]
+    settings.numThreads = 1  # type: ignore[assignment]
+    settings.maxIterations = EMBED_ROUNDS  # type: ignore[assignment]
     with rdBase.BlockLogs():
-        for settings.useRandomCoords in (False, True):
+        for random_start in (False, True):
+            settings.useRandomCoords = random_start  # type: ignore[assignment]
             try:
                 if rdDistGeom.EmbedMolecule(molecule, settings) == 0:
                     return _coordinates(molecule)
@@ -224,7 +227,14 @@ def to_rdkit(component: Component) -> Mol | None:
     """The component as a molecule of RDKit, sanitised, its stereochemistry that of its ideal (or model) coordinates; None if impossible."""
     from rdkit import Chem, rdBase
 
-    kinds = (None, Chem.BondType.SINGLE, Chem.BondType.DOUBLE, Chem.BondType.TRIPLE, Chem.BondType.QUADRUPLE, Chem.BondType.AROMATIC)
+    kinds = (
+        Chem.BondType.UNSPECIFIED,
+        Chem.BondType.SINGLE,
+        Chem.BondType.DOUBLE,
+        Chem.BondType.TRIPLE,
+        Chem.BondType.QUADRUPLE,
+        Chem.BondType.AROMATIC,
+    )
     editable = Chem.RWMol()
     for element, charge in zip(component.elements.tolist(), component.charges.tolist(), strict=True):
         atom = Chem.Atom("H" if element == "D" else element.capitalize())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import gemmi
 import numpy as np
@@ -97,7 +98,7 @@ def _atoms(columns: Mapping[str, list[str]], where: str) -> dict[str, np.ndarray
     }
 
 
-def _bonds(columns: Mapping[str, list[str]]) -> dict[str, Sequence[object]]:
+def _bonds(columns: Mapping[str, list[str]]) -> dict[str, Any]:
     first = columns.get("atom_id_1", [])
     return {
         "first": first,

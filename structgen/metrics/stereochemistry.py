@@ -83,9 +83,9 @@ def double_bond_checks(structure: Structure, positions: np.ndarray) -> Checks:
             i, j = component.bonds[b].tolist()
             sides = [[n for n in component.neighbours()[a] if n != other and n in index] for a, other in ((i, j), (j, i))]
             if i in index and j in index and all(sides):
-                atoms = [sides[0][0], i, j, sides[1][0]]
-                rows.append([index[a] + start for a in atoms])
-                wanted.append(abs(float(dihedrals(*reference[atoms][:, None])[0])) < 90)
+                torsion = [sides[0][0], i, j, sides[1][0]]
+                rows.append([index[a] + start for a in torsion])
+                wanted.append(abs(float(dihedrals(*reference[torsion][:, None])[0])) < 90)
     atoms = np.array(rows, np.int64).reshape(-1, 4)
     return Checks(atoms, (np.abs(dihedrals(*positions[atoms].swapaxes(0, 1))) < 90) == np.array(wanted, bool))
 
