@@ -101,6 +101,14 @@ def accuracy_peers(predict: Predict, noise: Tensor, evaluations: int) -> Iterato
         ):
             levels = k.get_sigmas_karras(max(evaluations // cost, 2), 0.002, 80.0).double()
             yield "k-diffusion", name, lambda run=run, extra=extra, levels=levels: (_karras(run, predict, noise, levels, extra), 80.0)
+    if installed("dpm_solver"):
+        for name, extra in (
+            ("++ 3 single", dict(predict_x0=True, method="singlestep", order=3)),
+            ("2 multi", dict(predict_x0=False, method="multistep", order=2)),
+            ("3 multi", dict(predict_x0=False, method="multistep", order=3)),
+            ("++ 3 multi", dict(predict_x0=True, method="multistep", order=3)),
+        ):
+            yield "dpm-solver", name, lambda extra=extra: _dpm_solver(predict, noise, evaluations, **extra)
     if installed("diffusers"):
         import diffusers
 
@@ -128,6 +136,23 @@ def _flow(predict: Predict, noise: Tensor, method: str, steps: int) -> tuple[Ten
 
 def _karras(run: Any, predict: Predict, noise: Tensor, levels: Tensor, extra: dict[str, float]) -> Tensor:
     return run(lambda x, level, **_: predict(x, float(level[0])), noise * 80.0, levels, disable=True, **extra)
+
+
+def _dpm_solver(predict: Predict, noise: Tensor, evaluations: int, predict_x0: bool, **how: Any) -> tuple[Tensor, float]:
+    """The method's authors' own code (their single file, as `dpm_solver` on PYTHONPATH): linear betas, even in log-SNR, one evaluation more
+    at the end."""
+    from dpm_solver import DPM_Solver, NoiseScheduleVP
+
+    schedule = NoiseScheduleVP("linear", continuous_beta_0=0.1, continuous_beta_1=20.0)
+
+    def predict_noise(x: Tensor, t: Tensor) -> Tensor:
+        alpha, sigma = schedule.marginal_alpha(t[:1]).item(), schedule.marginal_std(t[:1]).item()
+        return (x - alpha * predict(x / alpha, sigma / alpha)) / sigma
+
+    alpha, sigma = (f(torch.ones(1, dtype=torch.float64)).item() for f in (schedule.marginal_alpha, schedule.marginal_std))
+    solver = DPM_Solver(predict_noise, schedule, predict_x0=predict_x0)
+    ends = dict(t_start=1.0, t_end=1e-4, skip_type="logSNR", lower_order_final=False, denoise_to_zero=True)
+    return solver.sample(noise * sigma, steps=evaluations, **ends, **how), sigma / alpha
 
 
 def _diffusers_accuracy(scheduler: Any, predict: Predict, noise: Tensor, evaluations: int) -> tuple[Tensor, float]:

@@ -2,8 +2,8 @@
 
     python -m benchmarks.solvers [--evaluations 8 16 32 64 128] [--out FILE.json]
 
-In one run with the other libraries that are installed (diffusers, k-diffusion, flow_matching). Every row is judged against its own exact
-end point, from its own noise level: the median over 256 starts of the root mean square over coordinates.
+In one run with the other libraries that are installed (diffusers, k-diffusion, dpm_solver, flow_matching). Every row is judged against its
+own exact end point, from its own noise level: the median over 256 starts of the root mean square over coordinates.
 """
 
 from __future__ import annotations
