@@ -48,7 +48,8 @@ def make_tokens(residues: tuple[int, ...], kinds: tuple[Kind, ...] | None = None
     )
     centre = first + (atoms > 1)
     frames = np.stack([first, centre, first + atoms - 1], 1)
-    return Tokens(structure, np.arange(len(chain)), np.full(len(chain), 7), residue, slot, centre, centre, frames, atoms == 3, np.zeros((len(residue), 3)))
+    reference = np.zeros((len(residue), 3))
+    return Tokens(structure, np.arange(len(chain)), np.full(len(chain), 7), residue, slot, centre, centre, frames, atoms == 3, reference)
 
 
 def alignment(tokens: Tokens, probabilities: Tensor) -> Alignment:
