@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from structgen.errors import NumericalError
-from structgen.generative import Drifted, GaussianLaw, LearnedLaw, Sinkhorn, TableLaw, half_steps
+from structgen.generative import Drifted, GaussianLaw, LearnedLaw, Sinkhorn, TableLaw, half_steps, normal_like
 from structgen.generative.bridge import Affine, Normal
+from tests.conformance.clouds import ring, sliced_w2
 
 F64 = torch.float64
 
@@ -171,3 +172,59 @@ def test_D3_learned_half_steps_reach_the_gaussian_bridge(measured):
     error = abs(cross / ((math.sqrt(variance**2 + 4) - variance) / 2) - 1)
     measured("D3", "relative error of the cross-covariance, learned steps", error, 0.03)
     assert error <= 0.03 and paths[-1].mean().item() == pytest.approx(1, abs=0.03)
+
+
+class Perceptron(nn.Module):
+    """A drift of (x, t), zero at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(3, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 2))
+        nn.init.zeros_(self.body[-1].weight)
+        nn.init.zeros_(self.body[-1].bias)
+
+    def forward(self, x, times, cond):
+        return self.body(torch.cat([x, times], 1))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_D3_networks_bridge_a_ring_and_a_normal_law(measured, rng):
+    """Perceptrons on 20 steps, each half-step from the weights of two before: after 7 half-steps paths from N(0, 1) end in the ring, at a
+    sliced W2 of at most 0.3 of that between both laws, and nearer to it after each odd half-step than after the one before."""
+    cloud, steps, spread = ring(), 20, 0.7
+    torch.manual_seed(0)
+    kernels = {}
+
+    def fit(objective, draw):
+        rising = objective.times[0] < objective.times[-1]
+        kernel = Drifted(Perceptron(), lambda t: torch.full_like(t, spread))
+        if rising in kernels:
+            kernel.load_state_dict(kernels[rising].state_dict())
+        kernels[rising] = kernel
+        optimizer = torch.optim.Adam(kernel.parameters(), 4e-3)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 300)
+        for _ in range(300):
+            optimizer.zero_grad()
+            objective(kernel, draw(256, rng), None, rng).total.mean().backward()
+            optimizer.step()
+            schedule.step()
+        return kernel.requires_grad_(False)
+
+    ends = (lambda count, rng: cloud.draw(count, rng).float()), (lambda count, rng: normal_like(torch.empty(count, 2), rng))
+    reference = LearnedLaw(ends[0], Drifted(Perceptron(), lambda t: torch.full_like(t, spread)), [k / steps for k in range(steps + 1)], fit)
+    data, off = cloud.draw(4000, rng), []
+    for law in itertools.islice(half_steps(reference, ends), 0, 7, 2):
+        with torch.no_grad():
+            off.append(sliced_w2(law.trajectories(4000, None, rng)[-1].double(), data))
+    apart = sliced_w2(normal_like(data, rng), data)
+    figures = ", ".join(f"{w:.3f}" for w in off)
+    floor = sliced_w2(cloud.draw(4000, rng), data)
+    measured(
+        "D3",
+        "sliced W2 to the ring over that of the normal law, learned, 7 half-steps",
+        off[-1] / apart,
+        0.3,
+        f"{figures}; floor {floor:.3f}",
+    )
+    assert off[-1] <= 0.3 * apart and off == sorted(off, reverse=True)

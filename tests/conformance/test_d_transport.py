@@ -296,15 +296,16 @@ class Field(nn.Module):
         return x * self.slope(times) + self.body(torch.cat([x, times], 1))
 
 
-BETA_MIN, BETA_MAX = 0.05, 12.0
+STEPS, STD = 30, 0.05
 
 
 def beta(t):
-    return BETA_MIN + t * (BETA_MAX - BETA_MIN)
+    """Small where the data are sharp."""
+    return 35 * t**4
 
 
 class Drift(nn.Module):
-    """That of a variance-preserving diffusion; trained, with a field beside it."""
+    """-beta x / 2, as in a variance-preserving diffusion; trained, with a field beside it."""
 
     def __init__(self, trained: bool) -> None:
         super().__init__()
@@ -312,26 +313,55 @@ class Drift(nn.Module):
 
     def forward(self, x, times, cond):
         still = -beta(times) / 2 * x
-        return still if self.field is None else still + 10 * self.field(x, times, cond)
+        return still if self.field is None else still + 3 * self.field(x, times, cond)
 
 
 class Score(nn.Module):
-    """A field in units of the noise, less x."""
+    """A field in units of a step's noise, less x."""
 
     def __init__(self) -> None:
         super().__init__()
         self.field = Field()
 
     def forward(self, x, times, cond):
-        variance = -torch.expm1(-times * (BETA_MIN + times * (BETA_MAX - BETA_MIN) / 2))
-        return self.field(x, times, cond) * variance.rsqrt() - x
+        return 5 * self.field(x, times, cond) * beta(times).rsqrt() - x
+
+
+def best_score(cloud: Cloud):
+    """With the drift frozen, the score whose step back has the mean of the state before, in closed form: none has a smaller divergence."""
+    b = beta(torch.arange(1, STEPS + 1, dtype=F64) / STEPS) / STEPS
+    alpha, variance = [1.0], [0.0]
+    for keep, added in zip((1 - b / 2).tolist(), b.tolist(), strict=True):
+        alpha.append(alpha[-1] * keep)
+        variance.append(variance[-1] * keep**2 + added)
+
+    def score(x, times, cond):
+        k = round(times[0, 0].item() * STEPS)
+        level = x.new_full((len(x),), math.sqrt(variance[k]) / alpha[k])
+        data = cloud.denoise(VarianceExploding(), x / alpha[k], level).data
+        before = alpha[k - 1] * data + (1 - b[k - 1] / 2) * variance[k - 1] / variance[k] * (x - alpha[k] * data)
+        return (before - x - b[k - 1] / 2 * x) / b[k - 1]
+
+    return score
+
+
+def divergence_over_paths(flow: DiffFlow, cloud: Cloud, like) -> float:
+    """KL(p_F || p_B) in nats, from 50,000 paths."""
+    rng = torch.Generator().manual_seed(2)
+    data = cloud.draw(50_000, rng)
+    entropy = -cloud.log_prob(VarianceExploding(), data, torch.full((len(data),), 1e-9, dtype=F64)).mean().item()
+    with torch.no_grad():
+        return PathDivergence()(flow, data.to(like), None, rng).total.mean().item() - entropy
+
+
+def flow_of(drift, score, dtype) -> DiffFlow:
+    return DiffFlow(drift, score, lambda t: beta(t).sqrt(), torch.linspace(0, 1, STEPS + 1, dtype=dtype))
 
 
 def trained_kl(cloud: Cloud, trained: bool, iterations: int) -> float:
-    """KL(p_F || p_B) over paths of 30 steps after training, in nats."""
     torch.manual_seed(0)
     rng, objective = torch.Generator().manual_seed(1), PathDivergence()
-    flow = DiffFlow(Drift(trained), Score(), lambda t: beta(t).sqrt(), torch.linspace(0, 1, 31) ** 1.5)
+    flow = flow_of(Drift(trained), Score(), torch.float32)
     optimizer = torch.optim.Adam(flow.parameters(), 1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
     for _ in range(iterations):
@@ -340,20 +370,20 @@ def trained_kl(cloud: Cloud, trained: bool, iterations: int) -> float:
         nn.utils.clip_grad_norm_(flow.parameters(), 10.0)
         optimizer.step()
         schedule.step()
-    data = cloud.draw(50_000, rng)
-    entropy = -cloud.log_prob(VarianceExploding(), data, torch.full((len(data),), 1e-9, dtype=F64)).mean().item()
-    with torch.no_grad():
-        return objective(flow, data.float(), None, rng).total.mean().item() - entropy
+    return divergence_over_paths(flow, cloud, torch.float32)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_D1_a_trained_drift_beats_a_frozen_one(measured):
-    """Two modes of standard deviation 0.05 at distance 2, 30 steps: after as many updates from the same start, the drift of a
-    variance-preserving diffusion leaves a larger divergence than one that is trained beside the score."""
+    """Two modes of standard deviation 0.05 at distance 2, 30 steps, the same noise: after as many updates from the same start, a drift that
+    is trained beside the score leaves at most 0.85 times the divergence of a frozen one, and less than a frozen one has with the best of
+    all scores."""
     centres = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], dtype=F64)
-    cloud = Cloud(torch.full((2,), 0.5, dtype=F64), centres, torch.full((2,), 0.05, dtype=F64))
+    cloud = Cloud(torch.full((2,), 0.5, dtype=F64), centres, torch.full((2,), STD, dtype=F64))
+    best = divergence_over_paths(flow_of(Drift(False), best_score(cloud), F64), cloud, F64)
     frozen, trained = (trained_kl(cloud, which, 1000) for which in (False, True))
     measured("D1", "KL over paths at 30 steps, drift frozen, nats", frozen, None)
-    measured("D1", "KL over paths at 30 steps, drift trained, nats", trained, frozen)
-    assert trained < 0.95 * frozen
+    measured("D1", "KL over paths at 30 steps, drift frozen, score in closed form, nats", best, None)
+    measured("D1", "KL over paths at 30 steps, drift trained, nats", trained, best)
+    assert trained < 0.85 * frozen and trained < best < frozen
