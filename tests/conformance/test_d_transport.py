@@ -385,5 +385,6 @@ def test_D1_a_trained_drift_beats_a_frozen_one(measured):
     frozen, trained = (trained_kl(cloud, which, 1000) for which in (False, True))
     measured("D1", "KL over paths at 30 steps, drift frozen, nats", frozen, None)
     measured("D1", "KL over paths at 30 steps, drift frozen, score in closed form, nats", best, None)
-    measured("D1", "KL over paths at 30 steps, drift trained, nats", trained, best)
+    chosen = "where the noise is small early; with linear betas, or 4 and 8 modes, the trained drift was on a par or worse"
+    measured("D1", "KL over paths at 30 steps, drift trained, nats", trained, best, chosen)
     assert trained < 0.85 * frozen and trained < best < frozen
