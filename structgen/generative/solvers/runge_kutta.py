@@ -95,13 +95,13 @@ def _slope(stage: Stage, ends: Endpoints) -> Slope:
     if isinstance(data, Tensor):
         return 1.0, plus(scaled(data, ends.data), noise, ends.noise)
     if abs(data) > abs(noise):
-        return data, plus(ends.data, noise / data, ends.noise)
-    return noise, plus(ends.noise, data / noise if noise else 0.0, ends.data)
+        return data, torch.add(ends.data, ends.noise, alpha=noise / data)
+    return noise, torch.add(ends.noise, ends.data, alpha=data / noise if noise else 0.0)
 
 
 def _along(x: X, row: Sequence[float], slopes: Sequence[Slope]) -> X:
     """x plus the row's share of each slope."""
     for c, (length, direction) in zip(row, slopes, strict=True):
         if c:
-            x = plus(x, c * length, direction)
+            x = torch.add(x, direction, alpha=c * length)
     return x
