@@ -1,8 +1,9 @@
-"""The bytes of artifacts: features and predictions as safetensors. Equal values give equal bytes, and nothing is ever unpickled."""
+"""The bytes of artifacts: templates, features and predictions as safetensors. Equal values give equal bytes; nothing is unpickled."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import safetensors.torch
 import torch
 
 from structgen.features.batch import Batch
+from structgen.features.templates import Templates, Used
 from structgen.prediction import Prediction, Summary
 
 _SCORES = [f.name for f in dataclasses.fields(Summary)]
@@ -28,6 +30,20 @@ def batch_to_bytes(batch: Batch) -> bytes:
 def batch_from_bytes(content: bytes) -> Batch:
     """Inverse of `batch_to_bytes`."""
     return Batch(**{name: _wide(tensor) for name, tensor in safetensors.torch.load(content).items()})
+
+
+def templates_to_bytes(templates: Templates) -> bytes:
+    """The templates of a chain as one safetensors file; what they are is JSON among the arrays."""
+    arrays = {f.name: getattr(templates, f.name) for f in dataclasses.fields(Templates) if f.name != "used"}
+    used = json.dumps([dataclasses.asdict(one) for one in templates.used], sort_keys=True).encode()
+    return safetensors.numpy.save(arrays | {"used": np.frombuffer(used, np.uint8)})
+
+
+def templates_from_bytes(content: bytes) -> Templates:
+    """Inverse of `templates_to_bytes`."""
+    arrays = safetensors.numpy.load(content)
+    used = json.loads(arrays.pop("used").tobytes())
+    return Templates(**arrays, used=tuple(Used(**one) for one in used))
 
 
 def predictions_to_bytes(predictions: Sequence[Prediction]) -> bytes:

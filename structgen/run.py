@@ -17,7 +17,7 @@ from structgen.store import Store, artifact_key
 
 Row = dict[str, str | int | float]
 
-SEARCH_VERSION, FEATURISE_VERSION, WRITE_VERSION = 1, 1, 1  # raised when equal inputs would give other bytes
+SEARCH_VERSION, TEMPLATES_VERSION, FEATURISE_VERSION, WRITE_VERSION = 1, 1, 1, 1  # raised when equal inputs would give other bytes
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,27 @@ class Run:
     weights: str  # sha256 of the checkpoint
     terms: str = ""  # of the model, as its checkpoint states them
     evidence: str = ""  # sha256 of the sequence database
+    templates: str = ""  # digest of the index of structures; empty: none is searched
+    takes_templates: bool = True  # whether the model has learnt to use them
     threads: int = 1  # of one fold, the same everywhere: sums of floating-point numbers depend on it
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Keys of every chain's alignment and templates, empty where it has none, and what to say of them."""
+
+    msas: tuple[str, ...]
+    templates: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def to_row(self) -> Row:
+        """As texts of a row."""
+        return {field.name: json.dumps(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+    @classmethod
+    def of_row(cls, row: Row) -> Evidence:
+        """Inverse of `to_row`."""
+        return cls(**{field.name: tuple(json.loads(str(row[field.name]))) for field in dataclasses.fields(cls)})
 
 
 def first_row(job: Job) -> Row:
@@ -74,10 +94,22 @@ def searched_key(run: Run, sequence: str) -> str:
     return artifact_key("search", SEARCH_VERSION, parameters=parameters, inputs=[run.evidence])
 
 
-def features_key(run: Run, job: Job, msas: Sequence[str]) -> str:
-    """Of a job's features: all that is chemical about it, its alignments, and what is taken of these. Its name does not matter."""
+def own_templates_key(chain: Chain, digests: Sequence[str]) -> str:
+    """Of the templates that a job gives its chain, by what is taken of them and their contents."""
+    return artifact_key("templates", TEMPLATES_VERSION, parameters={"sequence": chain.sequence, "own": True}, inputs=digests)
+
+
+def found_templates_key(run: Run, sequence: str, msa: str) -> str:
+    """Of templates that are searched in the run's index with the alignment of that key, or with the sequence where it is empty."""
+    parameters = {"sequence": sequence, "hmmsearch": dataclasses.asdict(run.settings.template_search)}
+    return artifact_key("templates", TEMPLATES_VERSION, parameters=parameters, inputs=[run.templates, msa])
+
+
+def features_key(run: Run, job: Job, evidence: Evidence) -> str:
+    """Of a job's features: all that is chemical about it, its evidence, and what is taken of this. Its name does not matter."""
     parameters = fingerprint(job) | {"alignment": dataclasses.asdict(run.settings.alignment)}
-    return artifact_key("featurise", FEATURISE_VERSION, parameters=parameters, inputs=msas)
+    parameters |= {"templates": list(evidence.templates)} if any(evidence.templates) else {}
+    return artifact_key("featurise", FEATURISE_VERSION, parameters=parameters, inputs=evidence.msas)
 
 
 def fold_key(run: Run, features: str, seed: int) -> str:
@@ -86,7 +118,8 @@ def fold_key(run: Run, features: str, seed: int) -> str:
     return artifact_key("fold", STAGE_VERSION, parameters=parameters, inputs=[features], weights=run.weights)
 
 
-def write_key(run: Run, job: Job, evidence: tuple[Sequence[str], Sequence[str]], folds: Mapping[str, str]) -> str:
-    """Of a job's folder: its samples, and all that is said about their making; `evidence` is keys and notes of the chains."""
-    parameters = {"software": structgen.__version__, "model": run.model_name, "job": job.to_json(), "notes": list(evidence[1])}
-    return artifact_key("write", WRITE_VERSION, parameters=parameters, inputs=[*evidence[0], *folds.values()], weights=run.weights)
+def write_key(run: Run, job: Job, evidence: Evidence, folds: Mapping[str, str]) -> str:
+    """Of a job's folder: its samples, and all that is said about their making."""
+    parameters = {"software": structgen.__version__, "model": run.model_name, "job": job.to_json(), "notes": list(evidence.notes)}
+    inputs = [*evidence.msas, *evidence.templates, *folds.values()]
+    return artifact_key("write", WRITE_VERSION, parameters=parameters, inputs=inputs, weights=run.weights)

@@ -7,6 +7,7 @@ What does not affect the result (threads, cluster, folders) is not here.
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import difflib
 import json
 import math
@@ -23,8 +24,10 @@ from structgen.configuration import from_mapping
 from structgen.errors import ConfigError
 from structgen.features.job import Limits
 from structgen.features.msa import RowLimits
+from structgen.features.templates import MOST
 from structgen.precision import Precision, native_precision
 from structgen.search.hmmer import JackhmmerSettings
+from structgen.search.templates import TemplateSettings
 
 LARGEST_SEED = 2**32 - 1  # as in AlphaFold 3's job files
 
@@ -39,7 +42,9 @@ class Settings:
     precision: Precision = "float32"  # `resolve` takes the processor's own where nothing is said
     msa: str = ""  # alignment file, or folder of them
     seqdb: str = ""  # FASTA database that is searched for the chains without an alignment
+    templates: str = ""  # folder of mmCIF files, or a file, that is searched for templates of the proteins
     search: JackhmmerSettings = field(default_factory=JackhmmerSettings)
+    template_search: TemplateSettings = field(default_factory=TemplateSettings)
     alignment: RowLimits = field(default_factory=RowLimits)
     limits: Limits = field(default_factory=Limits)
 
@@ -174,3 +179,18 @@ def _check_ranges(settings: Settings) -> None:
         raise ConfigError(f"search: found {settings.search}; expected at least one iteration, one row and an E-value above 0")
     if settings.alignment.rows < 1 or settings.alignment.paired_per_species < 0:
         raise ConfigError(f"alignment: found {settings.alignment}; expected at least one row")
+    _check_templates(settings.template_search)
+
+
+def _check_templates(settings: TemplateSettings) -> None:
+    if not 1 <= settings.used <= MOST or settings.found < settings.used:
+        found = f"{settings.used} used of {settings.found}"
+        raise ConfigError(f"template_search: found {found}; expected 1 to {MOST} used of at least as many found")
+    if settings.e_value <= 0:
+        raise ConfigError(f"template_search.e_value: found {settings.e_value}; expected more than 0")
+    try:
+        latest = settings.max_date and datetime.date.fromisoformat(settings.max_date).isoformat()
+    except ValueError:
+        latest = None
+    if latest != settings.max_date:
+        raise ConfigError(f"template_search.max_date: found {settings.max_date!r}; expected a date as 2021-09-30")

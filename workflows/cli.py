@@ -33,6 +33,8 @@ def predict(
     model: Annotated[str, typer.Option(metavar="NAME|FILE", help="Shipped model or checkpoint; see `structgen models`.")] = "",
     msa: Annotated[Path | None, typer.Option(metavar="DIR|FILE", help="Alignments (a3m, Stockholm), found by their first rows.")] = None,
     seqdb: Annotated[Path | None, typer.Option(metavar="FASTA[.gz]", help="Database to search with jackhmmer.")] = None,
+    templates: Annotated[str, typer.Option(metavar="DIR|FILE|none", help="mmCIF files to search for templates.")] = "",
+    max_template_date: Annotated[str, typer.Option(metavar="YYYY-MM-DD", help="Latest release of templates that are searched.")] = "",
     seeds: Annotated[str, typer.Option(metavar="1,2,3", help="One trunk and one set of samples each; before those of the inputs.")] = "",
     samples: Annotated[int | None, typer.Option(help="Structures per seed.")] = None,
     steps: Annotated[int | None, typer.Option(help="Diffusion steps.")] = None,
@@ -57,6 +59,8 @@ def predict(
         sampling = {"samples": samples, "steps": steps, "cycles": cycles}
         options: dict[str, Any] = {"sampling": {name: value for name, value in sampling.items() if value is not None}}
         options |= {name: str(path.absolute()) for name, path in (("msa", msa), ("seqdb", seqdb)) if path is not None}
+        options |= {"templates": "" if templates == "none" else str(Path(templates).absolute())} if templates else {}
+        options |= {"template_search": {"max_date": max_template_date}} if max_template_date else {}
         options |= {"seeds": _seeds(seeds)} if seeds else {}
         choices = merge(merge(read_yaml(config) if config else {}, options), parse_assignments(set_ or []))
         named = model or str(choices.pop("model", DEFAULT_MODEL))

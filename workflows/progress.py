@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from structgen.manifest import STAGES, Event, RunManifest, job_status, stage_entries
+from structgen.search.template_index import Seen
 
 POLL = 0.2  # seconds between looks into the journals
 SAVE_SHARE = 0.05  # of the time at most goes into writing run.json
@@ -36,6 +37,19 @@ class Display(Protocol):
 def display(console: Console, manifest: RunManifest, seeds: int) -> Display:
     """Bars on a terminal, lines elsewhere."""
     return Bars(console, manifest, seeds) if console.is_terminal else Lines(console, manifest)
+
+
+@contextmanager
+def reading(console: Console, title: str) -> Iterator[Seen]:
+    """A bar while many files are read, on a terminal; the block says how many are read, and of how many."""
+    columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        task = bars.add_task(title, total=None)
+
+        def seen(done: int, of: int) -> None:
+            bars.update(task, completed=done, total=of)
+
+        yield seen
 
 
 class Bars:

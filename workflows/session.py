@@ -24,12 +24,13 @@ from structgen.io.jobs.unsupported import unsupported
 from structgen.manifest import RunManifest, is_running, job_errors, job_status, run_lock, stage_entries
 from structgen.run import Run, first_row
 from structgen.search.given import find_alignments, require_use
+from structgen.search.template_index import build_index
 from structgen.settings import Settings, differences, resolve
-from structgen.stages import Featurise, Fold, Search, Write, is_complete, result_key
+from structgen.stages import Featurise, Fold, Search, Write, is_complete, result_key, takes_templates
 from structgen.store import Store
 from workflows import authentication
 from workflows.predict import Line, load_fold, predict_here, predict_on_cluster
-from workflows.progress import Display, display, followed
+from workflows.progress import Display, display, followed, reading
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def predict(request: Request, console: Console) -> int:
         return 2
     model = load_model(request.model, precision=checked.precision)
     settings = resolve(request.choices, model=request.model, sampling=model.config.sampling)
+    takes = takes_templates(model.config)
     run = Run(
         folder=request.out.resolve(),
         store=Store(request.store.resolve()),
@@ -64,6 +66,8 @@ def predict(request: Request, console: Console) -> int:
         weights=model.digest,
         terms=model.terms,
         evidence=_check_evidence(settings, jobs),
+        templates=_index(settings, request.store, console) if takes else "",
+        takes_templates=takes,
         threads=request.threads or torch.get_num_threads(),
     )
     with run_lock(run.folder):
@@ -103,6 +107,20 @@ def _check_evidence(settings: Settings, jobs: Sequence[Job]) -> str:
         raise InputError(f"cannot be read: {error.strerror}", where=settings.seqdb, expected="a FASTA database") from error
 
 
+def _index(settings: Settings, store: Path, console: Console) -> str:
+    """The digest of the run's structures, every one of which has been read, or nothing where no templates are searched."""
+    if not settings.templates:
+        return ""
+    with reading(console, "Structures") as seen:
+        index = build_index(Path(settings.templates), Store(store.resolve()), seen)
+    lost = [f"; not read: {file.name}: {file.problem}" for file in index.unreadable]
+    more = f" and {len(lost) - 1:,} more" if len(lost) > 1 else ""
+    chains = sum(len(file.chains) for file in index.files)
+    text = f"Templates: {chains:,} protein chains of {len(index.files):,} files{''.join(lost[:1])}{more}"
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    return index.digest
+
+
 def _finished(manifest: RunManifest, run: Run, jobs: Sequence[Job]) -> set[str]:
     """Slugs of the jobs whose folder is complete and was written from just what this run would write it from."""
     search = Search(run)
@@ -115,7 +133,7 @@ def _plan(
     manifest: RunManifest, run: Run, jobs: Sequence[Job], *, rejected: Sequence[InputError], finished: Set[str], console: Console
 ) -> None:
     """Put this run's plan into the manifest and save it; say what an earlier run in the folder means for this one."""
-    settings = run.settings.to_json() | {"weights": run.weights, "evidence": run.evidence}
+    settings = run.settings.to_json() | {"weights": run.weights, "evidence": run.evidence, "structures": run.templates}
     changed = differences(manifest.document.get("settings", settings), settings)
     if changed:
         console.print("Settings differ from the last run in this folder; what depends on them is computed again:", highlight=False)

@@ -16,6 +16,7 @@ from structgen.features.atoms import Structure
 from structgen.features.batch import Batch
 from structgen.features.job import Kind
 from structgen.features.msa import AlignmentFeatures, Msa, RowLimits, alignment_features
+from structgen.features.templates import Templates, template_arrays
 from structgen.features.tokens import Tokens
 
 DEFAULT_LIMITS = RowLimits()
@@ -23,14 +24,16 @@ _KINDS = {kind: index for index, kind in enumerate(Kind)}
 _AXES = {f.name: re.findall(r"[\"'](.*)[\"']", str(f.type))[0].split() for f in fields(Batch)}
 
 
-def featurise(tokens: Tokens, msas: Sequence[Msa | None], limits: RowLimits = DEFAULT_LIMITS) -> Batch:
-    """The features of one job (b = 1, no padding, no templates). `msas` holds one alignment or None a chain.
+def featurise(
+    tokens: Tokens, msas: Sequence[Msa | None], limits: RowLimits = DEFAULT_LIMITS, templates: Sequence[Templates | None] = ()
+) -> Batch:
+    """The features of one job (b = 1, no padding). `msas` holds one alignment or None a chain, `templates` too or is empty.
 
     Conformers are in the dictionary's frame: `pose_conformers` turns them by a seed, so this result can be cached.
     """
     columns = _alignment_arrays(alignment_features(tokens.structure, msas, limits), tokens.residue)
-    arrays = _token_features(tokens) | _atom_features(tokens) | columns
-    return Batch(**{name: torch.from_numpy(np.ascontiguousarray(array))[None] for name, array in arrays.items()}, **_no_templates(tokens))
+    arrays = _token_features(tokens) | _atom_features(tokens) | columns | template_arrays(tokens, templates)
+    return Batch(**{name: torch.from_numpy(np.ascontiguousarray(array))[None] for name, array in arrays.items()})
 
 
 def pad(batch: Batch, *, tokens: int = 0, atoms: int = 0, rows: int = 0, templates: int = 0) -> Batch:
@@ -131,15 +134,4 @@ def _alignment_arrays(features: AlignmentFeatures, residue: np.ndarray) -> dict[
         "has_deletion": np.minimum(deletions, 1),
         "deletion_value": np.arctan(deletions / 3) * np.float32(2 / np.pi),
         "msa_mask": np.ones(deletions.shape, bool),
-    }
-
-
-def _no_templates(tokens: Tokens) -> dict[str, Tensor]:
-    n = len(tokens.residue)
-    return {
-        "template_restype": torch.zeros(1, 0, n, dtype=torch.int64),
-        "template_frame": torch.zeros(1, 0, n, 3, 3),
-        "template_frame_mask": torch.zeros(1, 0, n, dtype=torch.bool),
-        "template_pseudo_beta": torch.zeros(1, 0, n, 3),
-        "template_pseudo_beta_mask": torch.zeros(1, 0, n, dtype=torch.bool),
     }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from io import BytesIO
 from math import isfinite
 from typing import Any
@@ -91,6 +92,7 @@ def extras(structure: Structure, prediction: Prediction, provenance: Provenance)
         "sample": prediction.sample,
         "seed": prediction.seed,
         "settings": dict(provenance.settings),
+        "templates": {chain: [asdict(used) for used in all_used] for chain, all_used in provenance.templates.items()},
     }
     return json.dumps(values, indent=1, sort_keys=True, allow_nan=False) + "\n"
 

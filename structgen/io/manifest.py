@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 SCHEMA = 1
@@ -32,6 +32,7 @@ class Manifest:
     device: str
     seconds: Mapping[str, float]
     written: str  # ISO 8601, UTC
+    templates: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)  # by chain id, see `features.templates.Used`
     schema: int = SCHEMA
 
     def to_json(self) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from structgen.features.templates import Used
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -17,6 +19,7 @@ class Provenance:
     settings: Mapping[str, Any]  # cycles, steps, samples, ...: values that JSON can hold
     seeds: tuple[int, ...]
     msa_depth: Mapping[str, int]  # rows of the alignment by chain id, the query among them: 1 is a single sequence
+    templates: Mapping[str, tuple[Used, ...]] = field(default_factory=dict)  # by chain id, for the chains that could have some
     notes: tuple[str, ...] = ()  # how the input was read, what was left out
     source: str = ""  # file and record of the job
     terms: str = ""  # of the model and of what it makes, as stated by its checkpoint

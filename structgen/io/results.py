@@ -93,6 +93,7 @@ class Results:
             f"settings: {p.settings_text}",
             *chains,
             f"{len(self.tokens.residue)} tokens, {len(s.atom_names)} atoms",
+            *(f"template: chain {chain}: {template.text}" for chain, used in p.templates.items() for template in used),
             *(f"note: {note}" for note in p.notes),
             *(f"rank {place}: {score}" for place, score in enumerate(scores, 1)),
             *(f"warning: {warning}" for warning in self.warnings),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -113,6 +114,7 @@ def _manifest(results: Results, files: dict[str, str]) -> Manifest:
         settings=dict(p.settings),
         seeds=p.seeds,
         msa_depth=dict(p.msa_depth),
+        templates={chain: [asdict(used) for used in all_used] for chain, all_used in p.templates.items()},
         ranking=tuple((q.seed, q.sample, float(q.summary.ranking_score)) for q in results.ranked),
         notes=p.notes,
         warnings=results.warnings,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from pyhmmer.easel import Alphabet, DigitalSequenceBlock, TextSequence
-from pyhmmer.plan7 import Pipeline
+from pyhmmer.plan7 import Alignment, Pipeline
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,17 @@ def nearest(sequence: str, block: DigitalSequenceBlock, *, e_value: float = 10.0
     hits = Pipeline(Alphabet.amino(), E=e_value, seed=seed).search_seq(query, block)  # type: ignore[arg-type]  # AA is not exported
     if not len(hits):
         return None
-    alignment = hits[0].best_domain.alignment
-    own, other = _paired(alignment.hmm_sequence, "."), _paired(alignment.target_sequence, "-")
+    return Neighbour(hits[0].name, hits[0].evalue, *corresponding(hits[0].best_domain.alignment))
+
+
+def corresponding(alignment: Alignment) -> tuple[np.ndarray, np.ndarray]:
+    """[k] residues of the query (or match states of a profile) and of the target that a domain's alignment pairs, both from 0."""
+    own, other = _places(alignment.hmm_sequence, "."), _places(alignment.target_sequence, "-")
     both = (own >= 0) & (other >= 0)
-    return Neighbour(hits[0].name, hits[0].evalue, alignment.hmm_from - 1 + own[both], alignment.target_from - 1 + other[both])
+    return alignment.hmm_from - 1 + own[both], alignment.target_from - 1 + other[both]
 
 
-def _paired(row: str, gap: str) -> np.ndarray:
+def _places(row: str, gap: str) -> np.ndarray:
     """[columns] how many residues stand before each column of an aligned row, -1 in its gaps."""
     residue = np.array([letter != gap for letter in row])
     return np.where(residue, np.cumsum(residue) - 1, -1)

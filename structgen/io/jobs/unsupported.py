@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from structgen.errors import InputError
 from structgen.features.job import Alignments, Chain, Job, Kind
+from structgen.io.jobs.templates import is_hits
 
 
 def unsupported(job: Job) -> list[InputError]:
@@ -19,11 +21,19 @@ def unsupported(job: Job) -> list[InputError]:
         first = firsts.setdefault(chain.content, chain)
         if chain.msa != first.msa:
             found.append((f"chain {chain.id}: msa", f"another alignment than that of chain {first.id}, its copy,"))
-        forced = any(template.force for template in chain.templates or ())
-        found += [(f"chain {chain.id}: templates", "forced templates" if forced else "given templates")] if chain.templates else []
+        found += [(f"chain {chain.id}: templates", what) for what in _templates(chain)][:1]
         if chain.msa not in (None, Alignments()) and chain.kind in (Kind.DNA, Kind.LIGAND):
             found.append((f"chain {chain.id}: msa", f"alignments of {chain.kind.value}"))
     return [
         InputError(f"{what} cannot be used yet", where=f"{job.source}: {where}", remedy="take them out of the job to run it without")
         for where, what in found
     ]
+
+
+def _templates(chain: Chain) -> list[str]:
+    """What of a chain's templates cannot be used: single structures of a protein can."""
+    templates = chain.templates or ()
+    found = ["forced templates"] if any(template.force for template in templates) else []
+    found += ["files of template hits"] if any(map(is_hits, templates)) else []
+    found += ["folders of templates"] if any(os.path.isdir(template.structure.path) for template in templates) else []
+    return found + ([f"templates of {chain.kind.value}"] if templates and chain.kind is not Kind.PROTEIN else [])

@@ -1,0 +1,190 @@
+"""Templates of a chain: those that a job gives, or relatives found in an index of structures by hmmsearch (SI 2.4)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from pyhmmer.easel import Alphabet, TextMSA, TextSequence
+from pyhmmer.plan7 import HMM, Background, Builder, Pipeline, TopHits
+
+from structgen.errors import InputError
+from structgen.features import chemistry
+from structgen.features.job import Chain, Given, Template
+from structgen.features.msa import Msa, deduplicate
+from structgen.features.templates import MOST, SHORTEST_CHAIN, Templates, Used, align, lay, stack
+from structgen.io.structures import Entry, Polymer, read_given
+from structgen.io.textfile import read_text_bytes
+from structgen.search.nearest import corresponding
+from structgen.search.template_index import IndexedFile, TemplateIndex, read_indexed
+from structgen.store import canonical_json
+
+_LETTERS = np.frombuffer((chemistry.AMINO_ACIDS + "X" * 11 + "-").encode(), np.uint8)  # of the 32 classes
+_PROFILE_ROWS = 10_000  # of the alignment, the first ones
+
+
+@dataclass(frozen=True)
+class TemplateSettings:
+    """Which hits become templates: AlphaFold 3's filters. Everything here is part of the result."""
+
+    max_date: str = ""  # latest release, YYYY-MM-DD; empty: any
+    min_aligned: float = 0.1  # more than this share of the query is aligned
+    min_length: int = 10  # residues of the hit
+    max_subsequence: float = 0.95  # a hit that is literally a part of the query is at most this share of it; 1 keeps all
+    e_value: float = 1.0  # AlphaFold 3 has 100 over the whole PDB; in a small folder that would be chance alone
+    found: int = 20  # hits that are looked at
+    used: int = MOST
+    seed: int = 42
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A stretch of an indexed sequence on the query: residue `other[k]` on residue `own[k]`, both from 0."""
+
+    sequence: str  # of the whole chain
+    e_value: float  # of the stretch
+    own: np.ndarray
+    other: np.ndarray
+
+    @property
+    def stretch(self) -> str:
+        """The hit's residues from the first to the last that is aligned."""
+        return self.sequence[self.other[0] : self.other[-1] + 1]
+
+
+def wants_templates(chain: Chain) -> bool:
+    """Whether a chain can have templates at all."""
+    return len(chain.sequence) >= SHORTEST_CHAIN
+
+
+def own_template_digests(chain: Chain) -> list[str]:
+    """Of the structures that a job gives its chain and that are used: what is taken of each, and the sha256 of its content.
+
+    Raises `InputError` for a file that cannot be read.
+    """
+    return [
+        canonical_json([_name(template), template.chain, template.query_indices, template.template_indices, _digest(template.structure)])
+        for template in (chain.templates or ())[:MOST]
+    ]
+
+
+def _digest(given: Given) -> str:
+    data = read_text_bytes(Path(given.path)) if given.path else given.text.encode()
+    return hashlib.sha256(data).hexdigest()
+
+
+def own_templates(chain: Chain) -> Templates:
+    """The templates that a job gives its chain, the first four of them.
+
+    Raises `InputError` for a structure that cannot be read, lacks the chain, or has indices that do not fit.
+    """
+    parts = [_own(template, chain) for template in (chain.templates or ())[:MOST]]
+    return stack(parts, len(chain.sequence))
+
+
+def _own(template: Template, chain: Chain) -> Templates:
+    where = f"template of chain {chain.id}" + (f": {template.structure.path}" if template.structure.path else "")
+    entry = read_given(template.structure, where)
+    own, other, polymer = list(template.query_indices), list(template.template_indices), _named(template, entry)
+    if polymer is None and (own or other) and len(entry.proteins) > 1:
+        found = f"chains {', '.join(p.name for p in entry.proteins)}"
+        raise InputError("indices of a template need its chain", where=where, found=found, expected="one protein chain, or its id")
+    if not own and not other:
+        candidates = entry.proteins if polymer is None else (polymer,)
+        aligned = [(align(chain.sequence, each.sequence), each) for each in candidates]
+        (own, other, _), polymer = max(aligned, key=lambda pair: pair[0][2])
+    polymer = polymer or entry.proteins[0]
+    return lay(polymer.backbone(), chain.sequence, own, other, _origin(_name(template), polymer, entry))
+
+
+def _name(template: Template) -> str:
+    return Path(template.structure.path).name if template.structure.path else "text of the job"
+
+
+def _named(template: Template, entry: Entry) -> Polymer | None:
+    """The chain that a template names; None where it names none. It has to be a protein."""
+    found = entry.find(template.chain) if template.chain else None
+    if (template.chain and (found is None or not found.is_protein)) or not entry.proteins:
+        expected = f"one of {', '.join(p.name for p in entry.proteins)}" if entry.proteins else "a protein chain"
+        polymers = ", ".join(p.name for p in entry.polymers) or "none"
+        named = f"no protein chain {template.chain!r}; " if template.chain else ""
+        raise InputError("template has no such protein chain", where=entry.where, found=f"{named}chains {polymers}", expected=expected)
+    return found
+
+
+def find_templates(sequence: str, msa: Msa | None, index: TemplateIndex, folder: Path, settings: TemplateSettings) -> Templates:
+    """The best hits in the index that pass the filters and are resolved where they are aligned, the lowest E-value first.
+
+    The same arguments give the same templates. Raises `InputError` for a file that is not any more what was indexed.
+    """
+    chosen: list[Templates] = []
+    for hit, file, chain in islice(_candidates(sequence, msa, index, settings), settings.found):
+        entry = read_indexed(folder, file)
+        polymer = next(polymer for polymer in entry.proteins if polymer.name == chain)
+        origin = replace(_origin(file.name, polymer, entry), e_value=hit.e_value)
+        template = lay(polymer.backbone(), sequence, hit.own.tolist(), hit.other.tolist(), origin)
+        if template.frame_mask.any():
+            chosen.append(template)
+        if len(chosen) == settings.used:
+            break
+    return stack(chosen, len(sequence))
+
+
+def _origin(name: str, polymer: Polymer, entry: Entry) -> Used:
+    return Used(name, polymer.name, entry.released, entry.sha256, aligned=0, identity=0.0, coverage=0.0)
+
+
+def _candidates(sequence: str, msa: Msa | None, index: TemplateIndex, settings: TemplateSettings) -> Iterator[tuple[Hit, IndexedFile, str]]:
+    """Hits that pass the filters, each stretch once, with the file and chain of the first structure that is old enough."""
+    seen: set[str] = set()
+    for hit in hits(sequence, msa, index, settings):
+        old = [named for named in index.sequences[hit.sequence] if _is_old(named[0].released, settings.max_date)]
+        if old and hit.stretch not in seen and _passes(hit, sequence, settings):
+            seen.add(hit.stretch)
+            yield hit, *old[0]
+
+
+def _is_old(released: str, latest: str) -> bool:
+    """A structure of unknown date is not old enough for any date."""
+    return not latest or (bool(released) and released <= latest)
+
+
+def _passes(hit: Hit, query: str, settings: TemplateSettings) -> bool:
+    part = len(hit.stretch) / len(query)
+    is_duplicate = hit.stretch in query and part > settings.max_subsequence
+    return len(hit.own) > settings.min_aligned * len(query) and len(hit.stretch) >= settings.min_length and not is_duplicate
+
+
+def hits(sequence: str, msa: Msa | None, index: TemplateIndex, settings: TemplateSettings) -> list[Hit]:
+    """hmmsearch with the alignment's profile, or phmmer with the sequence where there is no alignment: every domain by E-value."""
+    found = _search(sequence, msa, index, settings)
+    result = []
+    for hit in found:
+        for domain in hit.domains.reported:
+            own, other = corresponding(domain.alignment)
+            result.append(Hit(index.names[int(hit.name)], domain.i_evalue, own, other))
+    return sorted((hit for hit in result if len(hit.own)), key=lambda hit: hit.e_value)
+
+
+def _search(sequence: str, msa: Msa | None, index: TemplateIndex, settings: TemplateSettings) -> TopHits:
+    e = settings.e_value
+    pipeline = Pipeline(Alphabet.amino(), seed=settings.seed, E=e, domE=e, incE=e, incdomE=e)
+    if msa is None or len(msa.rows) == 1:
+        query = TextSequence(name="query", sequence=sequence).digitize(Alphabet.amino())
+        return pipeline.search_seq(query, index.block)  # type: ignore[arg-type]  # AA is not exported
+    return pipeline.search_hmm(_profile(msa, settings.seed), index.block)  # type: ignore[arg-type]
+
+
+def _profile(msa: Msa, seed: int) -> HMM:
+    """A profile with one match state for every residue of the query, so that a hit's states are residues."""
+    rows = deduplicate(msa).rows[:_PROFILE_ROWS]
+    rows = rows[(rows != chemistry.GAP).any(1)]
+    texts = [TextSequence(name=str(number), sequence=_LETTERS[row].tobytes().decode()) for number, row in enumerate(rows)]
+    alignment = TextMSA(name="query", sequences=texts)
+    alignment.reference = "x" * rows.shape[1]
+    builder = Builder(Alphabet.amino(), architecture="hand", seed=seed)
+    return builder.build_msa(alignment.digitize(Alphabet.amino()), Background(Alphabet.amino()))[0]
