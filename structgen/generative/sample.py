@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
@@ -70,7 +69,7 @@ def sample(
     """
     grid = _checked(torch.as_tensor(times, dtype=torch.float64).cpu())
     steps = rows(solver.plan(path, grid[:-1], grid[1:]))
-    denoise_at = _at_numbers(denoise, x)
+    denoise_at = _at_numbers(denoise, x, grid)
     memory = None
     for done, step in enumerate(steps, start=1):
         x, memory = solver.step(step, denoise_at, before_step(x, rng), memory, rng)
@@ -127,14 +126,23 @@ def _field(field: Any, x: X) -> Any:
     return bool(field.all())
 
 
-def _at_numbers(denoise: Denoise, x: X) -> DenoiseAt:
-    """`denoise` for a whole batch at plain numbers; the tensor for each time is made once."""
+def _at_numbers(denoise: Denoise, x: X, grid: Tensor) -> DenoiseAt:
+    """`denoise` for a whole batch at plain numbers; the tensor for each time is made once, those of the grid together."""
+    levels = _Levels(x)
+    levels.update(zip(grid.tolist(), grid.to(x)[:, None].repeat(1, len(x)).unbind(), strict=True))
+    return lambda x, t, s: denoise(x, levels[t], levels[s])
 
-    @functools.cache
-    def level(t: float) -> Time:
-        return x.new_full((len(x),), t)
 
-    return lambda x, t, s: denoise(x, level(t), level(s))
+class _Levels(dict[float, Time]):
+    """A time as [b]: a dictionary, because it is asked twice for every evaluation."""
+
+    def __init__(self, like: X) -> None:
+        super().__init__()
+        self._like = like
+
+    def __missing__(self, t: float) -> Time:
+        self[t] = self._like.new_full((len(self._like),), t)
+        return self[t]
 
 
 def _checked(grid: Tensor) -> Tensor:
