@@ -45,7 +45,7 @@ class Polymer:
                 position = _position(residue, name)
                 if position is not None:
                     atoms[k, slot], known[k, slot] = position, True
-        frame = known[:, :3].all(1)
+        frame = np.all(known[:, :3], axis=1)
         return Backbone(self.sequence, np.where(frame[:, None, None], atoms[:, :3], 0), frame, atoms[:, 3], known[:, 3])
 
     def _resolved(self) -> Iterator[tuple[int, gemmi.Residue]]:
@@ -121,7 +121,7 @@ def _polymers(structure: gemmi.Structure, where: str) -> Iterator[Polymer]:
         entity = structure.get_entity_of(span)
         stated = [gemmi.Entity.first_mon(item) for item in entity.full_sequence] if entity is not None else []
         kind = entity.polymer_type if entity is not None else gemmi.PolymerType.Unknown
-        kind = gemmi.check_polymer_type(span) if kind == gemmi.PolymerType.Unknown else kind
+        kind = span.check_polymer_type() if kind == gemmi.PolymerType.Unknown else kind
         residues = [residue for residue in span if residue.label_seq is not None or not stated]
         names, place = _numbered(residues, stated, f"{where}: chain {chain.name}")
         yield Polymer(
@@ -140,11 +140,10 @@ def _numbered(residues: list[gemmi.Residue], stated: list[str], where: str) -> t
 
     Without a stated sequence the residues are numbered as the file does by label_seq_id, else one after the other.
     """
-    if all(residue.label_seq is not None for residue in residues):
-        place = [residue.label_seq - 1 for residue in residues]
-    else:
-        numbers: dict[tuple[int, str], int] = {}
-        place = [numbers.setdefault((residue.seqid.num, residue.seqid.icode), len(numbers)) for residue in residues]
+    place = [residue.label_seq - 1 for residue in residues if residue.label_seq is not None]
+    if len(place) < len(residues):
+        numbers: dict[str, int] = {}
+        place = [numbers.setdefault(str(residue.seqid), len(numbers)) for residue in residues]
     names = stated or [""] * (max(place) + 1)
     if wrong := [k for k in place if not 0 <= k < len(names)]:
         expected = f"1 to {len(names)}, as the sequence has residues"

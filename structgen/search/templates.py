@@ -25,6 +25,7 @@ from structgen.store import canonical_json
 
 _LETTERS = np.frombuffer((chemistry.AMINO_ACIDS + "X" * 11 + "-").encode(), np.uint8)  # of the 32 classes
 _PROFILE_ROWS = 10_000  # of the alignment, the first ones
+_LIBRARY = 200_000  # sequences for which E-values are told, about the distinct ones of the PDB: a small folder makes no hit better
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class TemplateSettings:
     min_aligned: float = 0.1  # more than this share of the query is aligned
     min_length: int = 10  # residues of the hit
     max_subsequence: float = 0.95  # a hit that is literally a part of the query is at most this share of it; 1 keeps all
-    e_value: float = 1.0  # AlphaFold 3 has 100 over the whole PDB; in a small folder that would be chance alone
+    e_value: float = 1.0  # in a library of the size of the PDB; AlphaFold 3 has 100, and hits of pure chance where nothing is better
     found: int = 20  # hits that are looked at
     used: int = MOST
     seed: int = 42
@@ -172,7 +173,7 @@ def hits(sequence: str, msa: Msa | None, index: TemplateIndex, settings: Templat
 
 def _search(sequence: str, msa: Msa | None, index: TemplateIndex, settings: TemplateSettings) -> TopHits:
     e = settings.e_value
-    pipeline = Pipeline(Alphabet.amino(), seed=settings.seed, E=e, domE=e, incE=e, incdomE=e)
+    pipeline = Pipeline(Alphabet.amino(), seed=settings.seed, Z=_LIBRARY, domZ=_LIBRARY, E=e, domE=e, incE=e, incdomE=e)
     if msa is None or len(msa.rows) == 1:
         query = TextSequence(name="query", sequence=sequence).digitize(Alphabet.amino())
         return pipeline.search_seq(query, index.block)  # type: ignore[arg-type]  # AA is not exported
