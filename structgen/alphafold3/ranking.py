@@ -104,8 +104,8 @@ def summarise(
 
 
 def ranking_score(*, ptm: float, iptm: float, fraction_disordered: float, clash: bool) -> float:
-    """SI 5.9.3, item 1. Where ipTM is undefined, as for a single chain, pTM stands for both."""
-    confidence = ptm if np.isnan(iptm) else 0.8 * iptm + 0.2 * ptm
+    """SI 5.9.3, item 1. Where ipTM is undefined, as for a single chain, pTM stands for both; of nothing but ions both are, and count 0."""
+    confidence = float(np.nan_to_num(ptm)) if np.isnan(iptm) else 0.8 * iptm + 0.2 * ptm
     return confidence + 0.5 * fraction_disordered - 100.0 * clash
 
 

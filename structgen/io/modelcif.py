@@ -11,6 +11,7 @@ import numpy as np
 from structgen.features.atoms import Structure
 from structgen.features.job import Kind
 from structgen.io.provenance import Provenance
+from structgen.metrics.interfaces import residue_plddt
 from structgen.prediction import Prediction
 
 # the method: Abramson et al. 2024
@@ -157,8 +158,6 @@ def _quality(structure: Structure, prediction: Prediction) -> list[Table]:
 
 def _local_quality(structure: Structure, prediction: Prediction) -> dict[str, Sequence[str]]:
     size = len(structure.residue_names)
-    total = np.bincount(structure.atom_residue, prediction.atom_plddt, size)
-    mean = total / np.maximum(np.bincount(structure.atom_residue, minlength=size), 1)
     polymer = [structure.chain_kinds[c] is not Kind.LIGAND for c in structure.residue_chain]
     return {
         "ordinal_id": [str(i) for i in range(1, size + 1)],
@@ -167,5 +166,5 @@ def _local_quality(structure: Structure, prediction: Prediction) -> dict[str, Se
         "label_seq_id": [str(number) if chain else "." for number, chain in zip(structure.residue_numbers, polymer, strict=True)],
         "label_comp_id": structure.residue_names.tolist(),
         "metric_id": ["2"] * size,
-        "metric_value": [f"{value:.2f}" for value in mean],
+        "metric_value": [f"{value:.2f}" for value in residue_plddt(structure, prediction.atom_plddt)],
     }

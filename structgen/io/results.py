@@ -12,7 +12,7 @@ from structgen.errors import NumericalError
 from structgen.features.atoms import Structure
 from structgen.features.job import Job, Kind
 from structgen.features.tokens import Tokens
-from structgen.io.confidences import undefined_values
+from structgen.io.confidences import framed_chains, undefined_values
 from structgen.io.job_json import af3_job
 from structgen.io.pdb import pdb_chain_ids, pdb_fits
 from structgen.io.provenance import Provenance
@@ -65,7 +65,11 @@ class Results:
         for p in self.ranked:
             sample, reason = f"seed {p.seed}, sample {p.sample}", pdb_fits(self.structure, p.positions)
             found += [f"{sample}: no PDB file: {reason}; the mmCIF file holds the structure"] if reason else []
-            found += [f"{sample}: {value} is undefined in places, written as null" for value in undefined_values(p)]
+            found += [f"{sample}: {value} is undefined in places, written as null" for value in undefined_values(self.tokens, p)]
+        bare = [self.structure.chain_ids[c] for c in np.flatnonzero(~framed_chains(self.tokens))]
+        found += [f"chains without a frame, their pTM and their PAE as frames undefined and written as null: {', '.join(bare)}"] * bool(
+            bare
+        )
         large = [c for c, kind in enumerate(self.structure.chain_kinds) if kind is Kind.LIGAND and c not in sdf_chains(self.structure)]
         atoms = np.bincount(self.structure.atom_chain)
         found += [f"chain {self.structure.chain_ids[c]}: no SDF file: more than {LARGEST} atoms or bonds" for c in large if atoms[c] > 1]

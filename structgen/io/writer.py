@@ -17,7 +17,8 @@ from pathlib import Path
 from structgen.errors import InputError
 from structgen.features.job import Job
 from structgen.features.tokens import Tokens
-from structgen.io.confidences import confidences, extras, pair_arrays, ranking_scores, summary_confidences
+from structgen.io.confidences import confidences, pair_arrays, ranking_scores, summary_confidences
+from structgen.io.extras import extras
 from structgen.io.folder import publish_folder
 from structgen.io.job_json import structgen_job
 from structgen.io.manifest import Manifest
@@ -91,7 +92,7 @@ def _sample_files(results: Results, prediction: Prediction, entry: str) -> Itera
     yield "confidences.json", confidences(results.tokens, prediction).encode()
     yield "summary_confidences.json", summary_confidences(structure, prediction).encode()
     yield "pae.npz", pair_arrays(results.tokens, prediction)
-    yield "extras.json", extras(structure, prediction, provenance).encode()
+    yield "extras.json", extras(results.tokens, prediction, provenance).encode()
     for chain in sdf_chains(structure):
         title = f"{entry} chain {structure.chain_ids[chain]}"
         yield f"ligand_{structure.chain_ids[chain]}.sdf", write_sdf(structure, prediction, chain, title=title).encode()

@@ -1,8 +1,8 @@
-"""Whether a predicted structure is the chemistry that was asked for: bond lengths, handedness, double bonds, of every residue."""
+"""Whether a predicted structure is the chemistry that was asked for: bond lengths, angles, handedness, double bonds, of every residue."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -13,10 +13,19 @@ from structgen.features.atoms import Structure
 from structgen.features.components import METALS, Component
 from structgen.features.conformers import atom_reference
 from structgen.features.molecules import conformer
-from structgen.metrics.geometry import atoms_named, consecutive, dihedrals, distances
+from structgen.metrics.geometry import angles, atoms_named, consecutive, dihedrals, distances
 
-TOLERANCE = 0.25  # of a bond's length in the reference conformer
-POLYMER_BONDS = (("C", "N", 1.33), ("O3'", "P", 1.61))  # angstrom
+TOLERANCE = 0.25  # of a bond's length, or of an angle, in the reference conformer
+POLYMER_BONDS = {(("C",), ("N",)): 1.33, (("O3'",), ("P",)): 1.61}
+"""Lengths in angstrom: atoms of a residue and of the next one in the chain (Engh & Huber 1991; Gelbin et al. 1996, as below)."""
+POLYMER_ANGLES = {
+    (("CA", "C"), ("N",)): 116.2,
+    (("O", "C"), ("N",)): 123.0,
+    (("C",), ("N", "CA")): 121.7,
+    (("C3'", "O3'"), ("P",)): 119.7,
+    (("O3'",), ("P", "O5'")): 104.0,
+}
+"""Degrees, as above."""
 LONGEST = 2.0  # angstrom: atoms of a standard residue that are nearer in its ideal coordinates are bonded
 COVALENT_RADII = {"H": 0.31, "B": 0.84, "C": 0.76, "N": 0.71, "O": 0.66, "F": 0.57, "SI": 1.11, "P": 1.07, "S": 1.05, "CL": 1.02}
 OTHER_RADIUS = 1.3  # angstrom: heavier elements, roughly (Cordero et al. 2008)
@@ -39,7 +48,7 @@ CENTRES = {
 class Checks:
     """What was looked at [n] and whether it is as it should be [n] bool."""
 
-    atoms: np.ndarray  # [n, k] int64: two of a bond, a centre and its three neighbours, four of a torsion about a double bond
+    atoms: np.ndarray  # [n, k] int64: two of a bond, three of an angle, a centre and three neighbours, four about a double bond
     right: np.ndarray
 
     @property
@@ -51,9 +60,9 @@ class Checks:
 def bond_checks(structure: Structure, positions: np.ndarray) -> Checks:
     """Every covalent bond: within a quarter of its length in the reference conformer, or of what its two elements need."""
     reference = atom_reference(structure).astype(np.float64)
-    inside = np.concatenate([_standard_bonds(structure), structure.bonds[~structure.links]])
+    inside = _inner_bonds(structure)
     wanted = distances(reference[inside[:, 0]], reference[inside[:, 1]])
-    along, lengths = _polymer_bonds(structure)
+    along, lengths = _along_polymers(structure, POLYMER_BONDS)
     metal = np.isin(structure.elements, list(METALS))
     between = structure.bonds[structure.links]
     between = between[~metal[between].any(1)]
@@ -66,9 +75,23 @@ def bond_checks(structure: Structure, positions: np.ndarray) -> Checks:
     return Checks(bonds, np.abs(found - wanted) <= TOLERANCE * wanted)
 
 
+def angle_checks(structure: Structure, positions: np.ndarray) -> Checks:
+    """Every angle of two covalent bonds in a residue or along standard residues, none of a metal: within a quarter of the reference's."""
+    reference = atom_reference(structure).astype(np.float64)
+    inside = _bent(_inner_bonds(structure))
+    inside = inside[~np.isin(structure.elements, list(METALS))[inside].any(1)]  # what else hangs on a metal decides
+    wanted = angles(*(reference[inside[:, k]] for k in range(3)))
+    along, between = _along_polymers(structure, POLYMER_ANGLES)
+    rows, wanted = np.concatenate([inside, along]), np.concatenate([wanted, between])
+    known = wanted > 0  # as for bonds
+    rows, wanted = rows[known], wanted[known]
+    found = angles(*(positions[rows[:, k]] for k in range(3)))
+    return Checks(rows, np.abs(found - wanted) <= TOLERANCE * wanted)
+
+
 def chirality_checks(structure: Structure, positions: np.ndarray) -> Checks:
     """Every stereocentre of standard residues, and every one that a component defines: the same hand as in the reference."""
-    centres, hands = _standard_centres(structure)
+    centres, hands = _of_standard(structure, "centres")
     own, wanted = _component_centres(structure)
     atoms = np.concatenate([centres, own])
     return Checks(atoms, _hands(positions[atoms]) == np.concatenate([hands, wanted]))
@@ -135,25 +158,34 @@ def _of_standard(structure: Structure, kind: str) -> tuple[np.ndarray, np.ndarra
     return found[there], np.concatenate([np.zeros(0), *values])[there]
 
 
-def _standard_bonds(structure: Structure) -> np.ndarray:
-    return _of_standard(structure, "bonds")[0]
-
-
-def _standard_centres(structure: Structure) -> tuple[np.ndarray, np.ndarray]:
-    return _of_standard(structure, "centres")
-
-
-def _polymer_bonds(structure: Structure) -> tuple[np.ndarray, np.ndarray]:
-    """Bonds [n, 2] between standard neighbours of a chain, and their lengths [n]."""
+def _along_polymers(structure: Structure, known: Mapping[tuple[tuple[str, ...], tuple[str, ...]], float]) -> tuple[np.ndarray, np.ndarray]:
+    """Atoms [n, k] of what standard neighbours of a chain form, by names in the one and in the next residue, and the value known for it."""
     standard = ~structure.atomised
     neighbours = consecutive(structure) & standard[:-1] & standard[1:]
-    pairs, lengths = [np.zeros((0, 2), np.int64)], []
-    for end, start, length in POLYMER_BONDS:
-        here, there = (atoms_named(structure, name) for name in (end, start))
-        both = neighbours & (here[:-1] >= 0) & (there[1:] >= 0)
-        pairs.append(np.stack([here[:-1][both], there[1:][both]], 1))
-        lengths += [length] * int(both.sum())
-    return np.concatenate(pairs), np.array(lengths)
+    rows, values = [np.zeros((0, sum(map(len, next(iter(known))))), np.int64)], [np.zeros(0)]
+    for (here, there), value in known.items():
+        atoms = np.stack([*(atoms_named(structure, n)[:-1] for n in here), *(atoms_named(structure, n)[1:] for n in there)], 1)
+        rows.append(atoms[neighbours & (atoms >= 0).all(1)])
+        values.append(np.full(len(rows[-1]), value))
+    return np.concatenate(rows), np.concatenate(values)
+
+
+def _inner_bonds(structure: Structure) -> np.ndarray:
+    """[n, 2] bonds inside residues."""
+    return np.concatenate([_of_standard(structure, "bonds")[0], structure.bonds[~structure.links]])
+
+
+def _bent(bonds: np.ndarray) -> np.ndarray:
+    """[n, 3] every two bonds that share an atom, which is in the middle."""
+    ends = np.concatenate([bonds, bonds[:, ::-1]])
+    ends = ends[np.lexsort(ends.T[::-1])]
+    most = int(np.bincount(ends[:, 0]).max()) if len(ends) else 0
+    rows = [np.zeros((0, 3), np.int64)]
+    for step in range(1, most):
+        first, second = ends[:-step], ends[step:]
+        same = first[:, 0] == second[:, 0]
+        rows.append(np.stack([first[:, 1], first[:, 0], second[:, 1]], 1)[same])
+    return np.concatenate(rows)
 
 
 def _atomised(structure: Structure) -> Iterator[tuple[int, Component, dict[int, int]]]:

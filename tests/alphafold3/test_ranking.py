@@ -164,10 +164,10 @@ def test_complex(rng: torch.Generator) -> None:
 
 
 def test_nothing_has_a_frame(rng: torch.Generator) -> None:
-    """Ions alone have no frames: every score is undefined, none is invented."""
+    """Ions alone have no frames: every score is undefined, none is invented; the job has a rank, to be written by."""
     tokens = make_tokens((1, 1), (Kind.LIGAND, Kind.LIGAND))
     out = summary(tokens, random_probabilities(rng, 2), spread(tokens))
-    assert math.isnan(out.ptm) and math.isnan(out.iptm) and math.isnan(out.ranking_score) and np.isnan(out.chain_pair_iptm).all()
+    assert math.isnan(out.ptm) and math.isnan(out.iptm) and out.ranking_score == 0 and np.isnan(out.chain_pair_iptm).all()
     assert out.fraction_disordered == 0.0
 
 
@@ -204,6 +204,12 @@ def test_clashes_inside_a_chain_and_with_ligands_are_no_clash() -> None:
 def test_clash_costs_a_hundred() -> None:
     score = {clash: ranking.ranking_score(ptm=0.5, iptm=0.25, fraction_disordered=0.4, clash=clash) for clash in (False, True)}
     assert score[False] == pytest.approx(0.5) and score[True] == pytest.approx(-99.5)
+
+
+def test_a_job_of_ions_alone_has_a_rank() -> None:
+    """Without any frame neither pTM nor ipTM is defined: they count zero, a clash still shows."""
+    nothing = {"ptm": math.nan, "iptm": math.nan, "fraction_disordered": 0.0}
+    assert ranking.ranking_score(**nothing, clash=False) == 0.0 and ranking.ranking_score(**nothing, clash=True) == -100.0
 
 
 def test_expectations_of_certain_logits() -> None:

@@ -10,8 +10,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from structgen.features.tokens import Tokens
-from structgen.io.confidences import confidences, extras, pair_arrays, ranking_scores, summary_confidences, undefined_values
+from structgen.features.atoms import build_atoms
+from structgen.features.job import Chain, Job, Kind
+from structgen.features.tokens import Tokens, tokenise
+from structgen.io.confidences import confidences, framed_chains, pair_arrays, ranking_scores, summary_confidences, undefined_values
+from structgen.io.extras import extras
 from tests.io.made import made_prediction, made_provenance, made_tokens
 
 AF3_SUMMARY = {
@@ -87,15 +90,31 @@ def test_undefined_values_are_null_and_named(tokens: Tokens) -> None:
     spoilt = replace(prediction, pae=pae, summary=replace(prediction.summary, chain_pair_pae_min=lowest, iptm=np.inf))
     assert json.loads(confidences(tokens, spoilt))["pae"][2][3] is None
     assert json.loads(summary_confidences(tokens.structure, spoilt))["chain_pair_pae_min"][1] == [None] * 3
-    assert undefined_values(spoilt) == ["chain_pair_pae_min", "iptm", "pae"]
-    assert undefined_values(prediction) == []
-    assert undefined_values(made_prediction(made_tokens(("A", "MKW")))) == []
+    assert undefined_values(tokens, spoilt) == ["chain_pair_pae_min", "iptm", "pae"]
+    assert undefined_values(tokens, prediction) == []
+    alone = made_tokens(("A", "MKW"))
+    assert undefined_values(alone, made_prediction(alone)) == []
+
+
+def test_what_a_chain_without_a_frame_lacks_is_not_reported() -> None:
+    """Two ions beside a protein: their pTM, their rows of the PAE and their ipTM with each other; the same of the protein is reported."""
+    ions = (Chain(id, Kind.LIGAND, residues=("MG",)) for id in "BC")
+    tokens = tokenise(build_atoms(Job("x", "x", (Chain("A", Kind.PROTEIN, "MKW"), *ions))))
+    assert framed_chains(tokens).tolist() == [True, False, False]
+    prediction = made_prediction(tokens)
+    s = prediction.summary
+    ptm, pairs, lowest = s.chain_ptm.copy(), s.chain_pair_iptm.copy(), s.chain_pair_pae_min.copy()
+    ptm[1:], pairs[1:, 1:], lowest[1:] = np.nan, np.nan, np.nan
+    natural = replace(s, chain_ptm=ptm, chain_pair_iptm=pairs, chain_pair_pae_min=lowest)
+    assert undefined_values(tokens, replace(prediction, summary=natural)) == []
+    pairs[0, 1] = lowest[0, 2] = ptm[0] = np.nan
+    assert undefined_values(tokens, replace(prediction, summary=natural)) == ["chain_pair_iptm", "chain_pair_pae_min", "chain_ptm"]
 
 
 def test_extras_hold_the_interfaces(tokens: Tokens) -> None:
     """Every pair of chains once, with ipTM, the lower PAE of both directions and the clashes; the exact score and the settings."""
     prediction = made_prediction(tokens, seed=9, sample=4, ranking_score=0.123456789)
-    values = json.loads(extras(tokens.structure, prediction, made_provenance("A", "B", "AC")))
+    values = json.loads(extras(tokens, prediction, made_provenance("A", "B", "AC")))
     assert (values["seed"], values["sample"], values["ranking_score"]) == (9, 4, 0.123456789)
     assert values["settings"] == {"steps": 20, "cycles": 2, "precision": "float32"} and values["calibrated"] is False
     assert [interface["chains"] for interface in values["interfaces"]] == [["A", "B"], ["A", "AC"], ["B", "AC"]]
@@ -104,6 +123,11 @@ def test_extras_hold_the_interfaces(tokens: Tokens) -> None:
     assert values["interfaces"][1]["clashes"] == s.chain_pair_clashes[0, 2]
     assert values["interfaces"][1]["iptm"] == pytest.approx(s.chain_pair_iptm[0, 2], abs=0.0051)
     assert values["interfaces"][1]["pae_min"] == pytest.approx(lower, abs=0.0051)
+    assert values["interfaces"][1]["score"] == pytest.approx((s.chain_iptm[0] + s.chain_iptm[2]) / 2, abs=0.0051)
+    between = prediction.pde[:3, 5:]
+    assert values["interfaces"][1]["pde_mean"] == pytest.approx(between.mean(), abs=0.0051)
+    assert values["interfaces"][1]["pde_min"] == pytest.approx(between.min(), abs=0.0051)
+    assert values["residues"] == []
 
 
 def test_pair_arrays_read_back_without_pickle(tokens: Tokens) -> None:

@@ -16,7 +16,7 @@ from structgen.features.atoms import build_atoms
 from structgen.features.conformers import atom_reference
 from structgen.features.job import AtomName, Bond, Chain, Job, Kind, Modification
 from structgen.features.tokens import Tokens, tokenise
-from structgen.io.confidences import extras
+from structgen.io.extras import extras
 from structgen.io.mmcif import write_mmcif
 from structgen.io.pdb import pdb_codes, write_pdb
 from structgen.io.sdf import sdf_chains, write_sdf
@@ -163,14 +163,25 @@ def test_atp_as_sdf_has_the_dictionarys_bonds(tokens: Tokens, prediction: Predic
 
 def test_geometry_of_every_chain_is_in_the_extras(tokens: Tokens, prediction: Prediction) -> None:
     """The reference: all centres right but those whose neighbour is a residue away; every wrong one is named."""
-    told = json.loads(extras(tokens.structure, prediction, made_provenance("A")))["geometry"]
-    assert set(told) == {"bonds", "stereocentres", "double_bonds"}
+    told = json.loads(extras(tokens, prediction, made_provenance("A")))["geometry"]
+    assert set(told) == {"bonds", "angles", "stereocentres", "double_bonds"}
     assert told["double_bonds"] == {"checked": [0, 0, 0, 0, 0, 0, 1, 1], "wrong": [0] * 8, "first_wrong": []}
     assert told["stereocentres"]["checked"][6:] == [1, 1] and told["stereocentres"]["wrong"][6:] == [0, 0]
     turned = replace(prediction, positions=prediction.positions * np.float32(-1))
-    told = json.loads(extras(tokens.structure, turned, made_provenance("A")))["geometry"]
+    told = json.loads(extras(tokens, turned, made_provenance("A")))["geometry"]
     assert told["stereocentres"]["wrong"][6:] == [1, 1]
     assert "G:1:C2 G:1:C1 G:1:N1 G:1:C3" in told["stereocentres"]["first_wrong"]
+
+
+def test_residues_beyond_the_standard_have_their_plddt_in_the_extras(tokens: Tokens, prediction: Prediction) -> None:
+    """The modified residue, and every residue of every ligand, each with the mean over its atoms."""
+    told = json.loads(extras(tokens, prediction, made_provenance("A")))["residues"]
+    expected = [("A", 2, "SEP"), ("D", 1, "ATP"), ("E", 1, "MG"), ("F", 1, "NAG"), ("F", 2, "NAG"), ("G", 1, "LIG-G"), ("H", 1, "LIG-G")]
+    assert [(each["chain"], each["position"], each["component"]) for each in told] == expected
+    s = tokens.structure
+    for each in told:
+        own = (s.atom_chain == s.chain_ids.index(each["chain"])) & (s.residue_numbers[s.atom_residue] == each["position"])
+        assert each["plddt"] == pytest.approx(prediction.atom_plddt[own].mean(), abs=0.0051)
 
 
 def test_the_folder_has_an_sdf_for_every_ligand(tokens: Tokens, prediction: Prediction, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from structgen.features.conformers import atom_reference
 from structgen.features.dictionary import dictionary_component
 from structgen.features.job import AtomName, Bond, Chain, Job, Kind, Modification
 from structgen.features.molecules import conformer
-from structgen.metrics.stereochemistry import bond_checks, chirality_checks, double_bond_checks
+from structgen.metrics.geometry import angles
+from structgen.metrics.stereochemistry import angle_checks, bond_checks, chirality_checks, double_bond_checks
 from tests.metrics.conftest import Real
 
 SMILES = "C[C@H](N)C(=O)Oc1ccccc1/C=C/F"
@@ -76,6 +77,32 @@ def test_bonds_within_a_quarter(mixed: Structure) -> None:
         assert (~inside).sum() == 4  # I-T, T-SEP, SEP-G, C-U
 
 
+def test_angles_are_counted_by_hand_and_within_a_quarter(mixed: Structure) -> None:
+    """d (d - 1) / 2 about an atom of d bonds; three kinds about a peptide bond, two about a phosphate; 25 % are the limit."""
+    alone = {text: build_atoms(Job("x", "x", (Chain("A", Kind.LIGAND, smiles=text),))) for text in ("CO", "CCO", "CC(C)O", "CC(C)(C)O")}
+    assert [len(angle_checks(s, atom_reference(s)).right) for s in alone.values()] == [0, 1, 3, 6]
+    checks = angle_checks(mixed, atom_reference(mixed))
+    inside = (mixed.atom_residue[checks.atoms] == mixed.atom_residue[checks.atoms[:, :1]]).all(1)
+    assert checks.right[inside].all()
+    across = [[str(mixed.atom_names[a]) for a in row] for row in checks.atoms[~inside]]
+    assert across == [["CA", "C", "N"], ["O", "C", "N"], ["C", "N", "CA"], ["C3'", "O3'", "P"], ["O3'", "P", "O5'"]]
+    ethanol = alone["CCO"]
+    (reference,) = angles(*atom_reference(ethanol)[:, None])
+    assert 105 < reference < 118
+    for factor, right in ((1.0, True), (1.24, True), (1.26, False), (0.76, True), (0.74, False)):
+        turn = np.radians(reference * factor)
+        x = np.array([[1.5, 0, 0], [0, 0, 0], [1.4 * np.cos(turn), 1.4 * np.sin(turn), 0]])
+        assert angle_checks(ethanol, x).right.tolist() == [right]
+
+
+def test_angles_with_a_metal_are_not_judged() -> None:
+    """Nothing of an iron-sulphur cluster; all of haem but what holds iron."""
+    for code, some in (("SF4", False), ("HEM", True)):
+        s = build_atoms(Job("x", "x", (Chain("A", Kind.LIGAND, residues=(code,)),)))
+        checks = angle_checks(s, dictionary_component(code).ideal[dictionary_component(code).heavy])
+        assert checks.right.all() and bool(len(checks.right)) == some and not (s.elements[checks.atoms] == "FE").any()
+
+
 def test_a_bond_takes_the_place_of_what_left() -> None:
     """C1 of a bonded sugar: its hand is told by the atom it is bonded to, where O1 was."""
     bond = Bond(AtomName("A", 1, "ND2"), AtomName("B", 1, "C1"))
@@ -106,14 +133,15 @@ def test_conformers_keep_the_dictionarys_hand(code: str) -> None:
     s = build_atoms(Job("x", "x", (Chain("A", Kind.LIGAND, residues=(code,)),)))
     component = dictionary_component(code)
     ideal = component.ideal[component.heavy]
-    assert chirality_checks(s, ideal).right.all() and bond_checks(s, ideal).right.all()
+    assert all(check(s, ideal).right.all() for check in (chirality_checks, bond_checks, angle_checks))
 
 
 def test_a_real_structure_is_right(protease: Real) -> None:
     """6LU7 at 2.16 angstrom: a centre for every residue but glycine, two for ILE and THR; nothing wrong."""
-    bonds, hands = (check(protease.structure, protease.positions) for check in (bond_checks, chirality_checks))
+    bonds, hands, bent = (check(protease.structure, protease.positions) for check in (bond_checks, chirality_checks, angle_checks))
     glycines = int((protease.structure.residue_names == "GLY").sum())
     branched = int(np.isin(protease.structure.residue_names, ["ILE", "THR"]).sum())
     assert len(hands.right) == 306 - glycines + branched and hands.right.all()
     assert bonds.right.all() and len(bonds.right) > len(protease.positions)
+    assert bent.right.all() and len(bent.right) > len(bonds.right)
     assert chemistry.CLASSES[protease.structure.residue_class[0]] == "SER"
