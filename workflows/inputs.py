@@ -12,9 +12,9 @@ from rich.console import Console
 
 from structgen.errors import ConfigError, InputError
 from structgen.features.atoms import build_atoms
-from structgen.features.job import Alignments, Chain, Job, Kind
+from structgen.features.job import DEFAULT_LIMITS, Alignments, Chain, Job, Kind
 from structgen.features.slug import safe_slug
-from structgen.features.tokens import tokenise
+from structgen.features.tokens import check_size, tokenise
 from structgen.io.jobs.formats import Format, format_named
 from structgen.io.jobs.links import shown
 from structgen.io.jobs.read import read_jobs
@@ -48,8 +48,9 @@ def understand(job: Job) -> Understood:
         except InputError as error:
             errors.append(error)
     try:
-        structure = build_atoms(job)
-        tokens, notes = len(tokenise(structure).residue), (*notes, *structure.notes)
+        built = tokenise(build_atoms(job))
+        tokens, notes = len(built.residue), (*notes, *built.structure.notes)
+        check_size(built, DEFAULT_LIMITS.tokens, job.source)
     except InputError as error:
         errors.append(error)
     return Understood(job, tokens, rows, notes, tuple(errors))
@@ -66,8 +67,11 @@ def validate(inputs: Sequence[Path], options: Options, format: str, *, as_json: 
         return 2 if errors else 0
     lines = [line for one in understood for line in _lines(one)]
     bad = sum(bool(one.errors) for one in understood) + len(rejected)
-    lines.append(f"{len(understood) + len(rejected) - bad} of {len(understood) + len(rejected)} can be used")
+    waiting = sum(not one.errors and bool(unsupported(one.job)) for one in understood)
     lines += [f"{len(errors)} error{'s' * (len(errors) > 1)}:", *(f"  {error}" for error in errors)] if errors else []
+    lines.append(
+        f"{len(understood) + len(rejected) - bad} of {len(understood) + len(rejected)} understood, {waiting} of these cannot run yet"
+    )
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return 2 if errors else 0

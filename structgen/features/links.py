@@ -10,6 +10,7 @@ import numpy as np
 
 from structgen.errors import InputError
 from structgen.features import chemistry
+from structgen.features.anomers import anomer_notes
 from structgen.features.components import Component
 from structgen.features.job import AtomName, Job, Kind
 from structgen.features.residues import Residues
@@ -39,7 +40,8 @@ class Atoms:
 class Links:
     """Bonds between residues as pairs of flat atom indices [B, 2], and the atoms that they make leave [A] bool.
 
-    Bonds between two standard neighbours of a chain are no entries. Notes say which neighbours in a chain are not bonded.
+    Bonds between two standard neighbours of a chain are no entries. Notes say which neighbours in a chain are not
+    bonded, and which sugars do not go with their bonds.
     """
 
     pairs: np.ndarray
@@ -56,7 +58,9 @@ def make_links(job: Job, residues: Residues, atoms: Atoms, *, ends_chain: bool) 
     named = [pair for pair in _named(job, residues, atoms, leaves) if pair not in {*polymer, *rings}]
     leaves |= _leaving([*rings, *named], residues, atoms)
     pairs = np.array(sorted([*polymer, *rings, *named]), np.int64).reshape(-1, 2)
-    return Links(pairs, leaves, tuple(_gaps(job, residues, {(int(i), int(j)) for i, j in atoms.residue[pairs]})))
+    gaps = _gaps(job, residues, {(int(i), int(j)) for i, j in atoms.residue[pairs]})
+    own = [[(int(atoms.residue[a]), str(atoms.names[a])) for a in pair] for pair in named]
+    return Links(pairs, leaves, (*gaps, *anomer_notes(job, residues, own)))
 
 
 def _gaps(job: Job, residues: Residues, bonded: set[tuple[int, int]]) -> Iterator[str]:

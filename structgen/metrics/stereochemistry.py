@@ -16,9 +16,10 @@ from structgen.features.molecules import conformer
 from structgen.metrics.geometry import angles, atoms_named, consecutive, dihedrals, distances
 
 TOLERANCE = 0.25  # of a bond's length, or of an angle, in the reference conformer
-POLYMER_BONDS = {(("C",), ("N",)): 1.33, (("O3'",), ("P",)): 1.61}
-"""Lengths in angstrom: atoms of a residue and of the next one in the chain (Engh & Huber 1991; Gelbin et al. 1996, as below)."""
-POLYMER_ANGLES = {
+Across = Mapping[tuple[tuple[str, ...], tuple[str, ...]], float]  # names in a residue and in the next one of its chain: what is known
+POLYMER_BONDS: Across = {(("C",), ("N",)): 1.33, (("O3'",), ("P",)): 1.61}
+"""Lengths in angstrom (Engh & Huber 1991; Gelbin et al. 1996, as below)."""
+POLYMER_ANGLES: Across = {
     (("CA", "C"), ("N",)): 116.2,
     (("O", "C"), ("N",)): 123.0,
     (("C",), ("N", "CA")): 121.7,
@@ -158,7 +159,7 @@ def _of_standard(structure: Structure, kind: str) -> tuple[np.ndarray, np.ndarra
     return found[there], np.concatenate([np.zeros(0), *values])[there]
 
 
-def _along_polymers(structure: Structure, known: Mapping[tuple[tuple[str, ...], tuple[str, ...]], float]) -> tuple[np.ndarray, np.ndarray]:
+def _along_polymers(structure: Structure, known: Across) -> tuple[np.ndarray, np.ndarray]:
     """Atoms [n, k] of what standard neighbours of a chain form, by names in the one and in the next residue, and the value known for it."""
     standard = ~structure.atomised
     neighbours = consecutive(structure) & standard[:-1] & standard[1:]

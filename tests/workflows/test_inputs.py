@@ -8,6 +8,7 @@ from pathlib import Path
 import gemmi
 import pytest
 
+from structgen.features.job import chain_ids
 from structgen.io.jobs.formats import FORMATS
 from tests.io.jobs.made import A3M, QUERY, af3, ligand, protein
 from tests.io.jobs.test_bad_inputs import BAD
@@ -83,6 +84,8 @@ def test_what_a_run_cannot_use_is_refused_by_name_and_hides_nothing(command: Com
     assert "a.yaml: contacts[0]: contacts cannot be used yet" in outcome.text and "affinity of L" in outcome.text
     said = command("validate", "a.yaml")
     assert said.status == 0 and "not yet  contacts[0]: contacts cannot be used yet" in said.text
+    both = command("validate", "a.yaml", "b.fasta")
+    assert both.text.strip().splitlines()[-1] == "2 of 2 understood, 1 of these cannot run yet"
 
 
 def test_validate_says_what_was_understood(command: Command, tmp_path: Path):
@@ -92,7 +95,7 @@ def test_validate_says_what_was_understood(command: Command, tmp_path: Path):
     write(tmp_path / "a.json", modelSeeds=[4], sequences=elements)
     (tmp_path / "bad.fasta").write_text(">bad\nMK1\n>good\nMKT\n")
     said = command("validate", "a.json", "bad.fasta")
-    assert said.status == 2 and "2 of 3 can be used" in said.text
+    assert said.status == 2 and said.text.strip().splitlines()[-1] == "2 of 3 understood, 0 of these cannot run yet"
     for part in (
         "made  (a.json): 3 chains, 65 tokens, seeds 4",
         "  A, B  protein  8 residues, SEP at 7, MSA of 2 rows",
@@ -107,6 +110,16 @@ def test_validate_says_what_was_understood(command: Command, tmp_path: Path):
     assert (first["tokens"], first["seeds"], first["errors"]) == (65, [4], []) and first["chains"][0]["msa_rows"] == 2
     assert document["errors"][0]["where"] == "bad.fasta: record 1 (>bad)"
     assert not (tmp_path / "runs").exists()
+
+
+def test_validate_counts_tokens_against_the_limit(command: Command, tmp_path: Path):
+    """162 molecules of 31 atoms are 5,022 tokens: said, and not counted as understood; 161 are."""
+    for name, copies in (("large", 162), ("fits", 161)):
+        write(tmp_path / f"{name}.json", name=name, sequences=[ligand(id=list(chain_ids(copies)), ccdCodes=["ATP"])])
+    said = command("validate", "large.json", "fits.json")
+    assert said.status == 2 and said.text.strip().splitlines()[-1] == "1 of 2 understood, 0 of these cannot run yet"
+    assert "job is too large; found 5,022 tokens in 162 chain(s), the largest A with 31; expected at most 5,000" in said.text
+    assert "fits  (fits.json): 161 chains, 4,991 tokens" in said.text
 
 
 @pytest.mark.parametrize("to", FORMATS)
@@ -154,7 +167,7 @@ def test_sixty_bad_inputs_in_one_batch(command: Command, tmp_path: Path):
     before = {path for path in tmp_path.rglob("*")}
     said = command("validate", "in")
     assert (
-        said.status == 2 and "Traceback" not in said.text and f"2 of {len(BAD) + 2} can be used" in said.text
+        said.status == 2 and "Traceback" not in said.text and f"2 of {len(BAD) + 2} understood" in said.text
     )  # and the first of two jobs of one name
     assert f"{len(BAD)} errors:" in said.text
     assert {path for path in tmp_path.rglob("*")} == before
