@@ -104,7 +104,7 @@ def test_network_families_do_not_know_each_other(package: str):
     assert offences(files_of(package), outside) == []
 
 
-@pytest.mark.parametrize("package", ["structgen.features", "structgen.io", "structgen.search", "structgen.metrics"])
+@pytest.mark.parametrize("package", ["structgen.features", "structgen.io", "structgen.search", "structgen.metrics", "structgen.data"])
 def test_features_files_and_searches_import_no_network(package: str):
     """Sequences, files and measures need no weights."""
     assert offences(files_of(package), (*NETWORKS, "structgen.generative", "structgen.nn", "structgen.predict", "structgen.train")) == []

@@ -79,17 +79,29 @@ class ChainSet:
         positions = np.zeros((*mask.shape, 3), np.float32)
         positions[mask] = self._xyz[self._atoms[i] : self._atoms[i + 1]] / np.float32(100)
         sequence = "".join(AMINO_ACIDS[a] for a in self._aatype[first:last])
-        return ChainRecord(self.rows[i]["id"], sequence, positions, mask, self._profile(i))
+        return ChainRecord(self.rows[i]["id"], sequence, positions, mask, self.profile(i))
 
-    def _profile(self, i: int) -> np.ndarray | None:
-        """Frequencies are stored as 4-bit square roots, two to a byte."""
+    def packed(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A chain as it is stored: classes [n] and bits of resolved atoms [n], coordinates of these atoms [a, 3] in 0.01 angstrom."""
+        part = slice(self._residues[i], self._residues[i + 1])
+        return self._aatype[part], self._bits[part], self._xyz[self._atoms[i] : self._atoms[i + 1]]
+
+    def profile(self, i: int) -> np.ndarray | None:
+        """[n, 20] float32 frequencies of homologues, or None."""
         packed = self._profiles.get(i)
-        if packed is None:
-            return None
-        frequencies = np.empty((packed.shape[1], 20), np.float32)
-        frequencies[:, 0::2], frequencies[:, 1::2] = (packed.T >> 4) / 15.0, (packed.T & 15) / 15.0
-        frequencies **= 2
-        return frequencies / np.maximum(frequencies.sum(1, keepdims=True), 1e-6)
+        return None if packed is None else unpack_profile(packed)
+
+    def packed_profile(self, i: int) -> np.ndarray | None:
+        """[10, n] uint8: frequencies as 4-bit square roots, two to a byte."""
+        return self._profiles.get(i)
+
+
+def unpack_profile(packed: np.ndarray) -> np.ndarray:
+    """[10, n] bytes to [n, 20] float32 frequencies; rows of zeros stay what they are."""
+    frequencies = np.empty((packed.shape[1], 20), np.float32)
+    frequencies[:, 0::2], frequencies[:, 1::2] = (packed.T >> 4) / 15.0, (packed.T & 15) / 15.0
+    frequencies **= 2
+    return frequencies / np.maximum(frequencies.sum(1, keepdims=True), 1e-6)
 
 
 def _table(path: Path) -> list[dict[str, str]]:

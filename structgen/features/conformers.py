@@ -41,17 +41,21 @@ def pose_conformers(batch: Batch, rng: torch.Generator) -> Batch:
 
     The draw belongs to the uid alone, so neither padding nor the order of atoms inside a residue changes it.
     """
-    uid, mask = batch.ref_space_uid, (batch.ref_mask & batch.atom_mask)[..., None].to(batch.ref_pos)
+    return replace(batch, ref_pos=posed(batch.ref_pos, batch.ref_space_uid, batch.ref_mask & batch.atom_mask, rng))
+
+
+def posed(positions: Tensor, uid: Tensor, known: Tensor, rng: torch.Generator) -> Tensor:
+    """The same of reference positions [b, l, 3], uids [b, l] and which atoms are there [b, l]; 0 where they are not."""
+    mask = known[..., None].to(positions)
     conformers = int(uid.max()) + 1
     index = uid[..., None].expand(*uid.shape, 3)
-    total = batch.ref_pos.new_zeros(len(uid), conformers, 3).scatter_add_(1, index, batch.ref_pos * mask)
-    count = batch.ref_pos.new_zeros(len(uid), conformers, 1).scatter_add_(1, uid[..., None], mask)
-    centred = batch.ref_pos - (total / count.clamp(min=1)).gather(1, index)
-    draw = torch.randn(len(uid), conformers, 7, generator=rng, device=rng.device).to(batch.ref_pos)
+    total = positions.new_zeros(len(uid), conformers, 3).scatter_add_(1, index, positions * mask)
+    count = positions.new_zeros(len(uid), conformers, 1).scatter_add_(1, uid[..., None], mask)
+    centred = positions - (total / count.clamp(min=1)).gather(1, index)
+    draw = torch.randn(len(uid), conformers, 7, generator=rng, device=rng.device).to(positions)
     rotation, shift = rotations(draw[..., :4]), draw[..., 4:]
     own = rotation.flatten(2).gather(1, uid[..., None].expand(*uid.shape, 9)).unflatten(2, (3, 3))
-    posed = torch.einsum("blij,blj->bli", own, centred) + shift.gather(1, index)
-    return replace(batch, ref_pos=posed * mask)
+    return (torch.einsum("blij,blj->bli", own, centred) + shift.gather(1, index)) * mask
 
 
 def rotations(normal: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ class Example:
     batch: Batch
     positions: Float[Tensor, "b l 3"]  # angstrom
     resolved: Bool[Tensor, "b l"]
+    names: tuple[str, ...] = ()  # [b] ids of what was drawn, where they are known
 
 
 @dataclass(frozen=True)

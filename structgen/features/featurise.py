@@ -21,7 +21,7 @@ from structgen.features.tokens import Tokens
 
 DEFAULT_LIMITS = RowLimits()
 _KINDS = {kind: index for index, kind in enumerate(Kind)}
-_AXES = {f.name: re.findall(r"[\"'](.*)[\"']", str(f.type))[0].split() for f in fields(Batch)}
+AXES = {f.name: re.findall(r"[\"'](.*)[\"']", str(f.type))[0].split() for f in fields(Batch)}
 
 
 def featurise(
@@ -55,7 +55,7 @@ def collate(batches: Sequence[Batch]) -> Batch:
 
 
 def _padded(name: str, tensor: Tensor, sizes: dict[str, int]) -> Tensor:
-    grow = [sizes.get(axis, size) - size for axis, size in zip(_AXES[name], tensor.shape, strict=True)]
+    grow = [sizes.get(axis, size) - size for axis, size in zip(AXES[name], tensor.shape, strict=True)]
     if min(grow) < 0:
         raise ValueError(f"{name} of shape {tuple(tensor.shape)} cannot be padded to {sizes}")
     return F.pad(tensor, [amount for extra in reversed(grow) for amount in (0, extra)]) if any(grow) else tensor

@@ -51,9 +51,9 @@ def tokenise(structure: Structure) -> Tokens:
     atom_of_slot = np.full((len(first), chemistry.SLOTS), -1, np.int64)
     atom_of_slot[atom_token, slot] = np.arange(len(slot))
     standard, rows = ~single[first], np.arange(len(first))
-    centre, representative = atom_of_slot[rows, _CENTRE[restype]], atom_of_slot[rows, _REPRESENTATIVE[restype]]
+    centre, representative = atom_of_slot[rows, CENTRE[restype]], atom_of_slot[rows, REPRESENTATIVE[restype]]
     reference = atom_reference(structure)
-    frame = np.where(standard[:, None], atom_of_slot[rows[:, None], _FRAME[restype]], -1)
+    frame = np.where(standard[:, None], atom_of_slot[rows[:, None], FRAME[restype]], -1)
     frame[~standard] = _nearest_frames(structure, reference, first[~standard])
     return Tokens(
         structure=structure,
@@ -93,10 +93,10 @@ def _named_slots(names: dict[str, str]) -> np.ndarray:
 
 
 _NUCLEIC = dict.fromkeys("AGCUTN", "C1'")
-_CENTRE = _named_slots({"protein": "CA", **_NUCLEIC})
-_REPRESENTATIVE = _named_slots({"protein": "CB", "GLY": "CA", "A": "C4", "G": "C4", "C": "C2", "U": "C2", "T": "C2", "N": "C1'"})
+CENTRE = _named_slots({"protein": "CA", **_NUCLEIC})
+REPRESENTATIVE = _named_slots({"protein": "CB", "GLY": "CA", "A": "C4", "G": "C4", "C": "C2", "U": "C2", "T": "C2", "N": "C1'"})
 _FRAME_NAMES = (("N", "C1'"), ("CA", "C3'"), ("C", "C4'"))
-_FRAME = np.stack([_named_slots({"protein": acid, **dict.fromkeys("AGCUTN", nucleic)}) for acid, nucleic in _FRAME_NAMES], 1)
+FRAME = np.stack([_named_slots({"protein": acid, **dict.fromkeys("AGCUTN", nucleic)}) for acid, nucleic in _FRAME_NAMES], 1)
 
 
 def _slots(structure: Structure, residue_class: np.ndarray) -> np.ndarray:
