@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
+
+import torch
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -18,3 +21,8 @@ def native_precision(cpuinfo: Path = Path("/proc/cpuinfo")) -> Precision:
         return "float32"
     flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
     return "bfloat16" if BFLOAT16_FLAGS & set(flags) else "float32"
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
+    """Matrix products in `precision` inside the block, whatever the type of the weights: how a network is trained in bfloat16."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")

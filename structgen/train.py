@@ -10,12 +10,17 @@ import torch
 from torch import nn
 
 from structgen.errors import NumericalError
-from structgen.generative import Ema
+from structgen.generative import Ema, Rng
 from structgen.generative.ema import Weights
 
 Example = TypeVar("Example")
 Metrics = dict[str, float]
 Loss = Callable[[Example, torch.Generator], tuple[torch.Tensor, Metrics]]  # scalar to minimise, and its named parts
+Average = Callable[[Sequence[torch.Tensor]], None]  # replaces every tensor by its mean over the processes that train together
+
+
+def alone(tensors: Sequence[torch.Tensor]) -> None:
+    """The `Average` of a process that trains by itself."""
 
 
 @dataclass(frozen=True)
@@ -57,22 +62,30 @@ class TrainState:
 
 
 def train_step(
-    state: TrainState, examples: Sequence[Example], loss: Loss, optimisation: Optimisation, rng: torch.Generator
+    state: TrainState,
+    examples: Sequence[Example],
+    loss: Loss,
+    optimisation: Optimisation,
+    rng: Rng,
+    *,
+    average: Average = alone,
 ) -> tuple[TrainState, Metrics]:
-    """One update from the mean gradient of the examples (gradient accumulation over the sequence).
+    """One update from the mean gradient of the examples (gradient accumulation over the sequence), and over the processes of `average`.
 
-    Raises `NumericalError`, before any weight is touched, when the loss or the gradient is not finite.
+    `rng` is one generator for all examples, or a list with one each. Raises `NumericalError`, before any weight is touched, when the loss
+    or the gradient is not finite.
     """
     state.optimiser.zero_grad(set_to_none=True)
     metrics: Metrics = {}
-    for example in examples:
-        value, parts = loss(example, rng)
+    for example, own in zip(examples, rng if isinstance(rng, list) else [rng] * len(examples), strict=True):
+        value, parts = loss(example, own)
         if not torch.isfinite(value):
             raise NumericalError(f"step {state.step}: the loss is {value.item()} (parts: {parts})")
         (value / len(examples)).backward()
         for name, part in {"loss": value.item(), **parts}.items():
             metrics[name] = metrics.get(name, 0.0) + part / len(examples)
     trained = [parameter for group in state.optimiser.param_groups for parameter in group["params"]]
+    metrics = _averaged(trained, metrics, average)
     norm = torch.nn.utils.clip_grad_norm_(trained, optimisation.clip_norm)
     if not torch.isfinite(norm):
         raise NumericalError(f"step {state.step}: the gradient's norm is {norm.item()}")
@@ -82,3 +95,16 @@ def train_step(
     optimisation.ema.update(state.average, state.network, state.step)
     metrics["gradient_norm"] = norm.item()
     return replace(state, step=state.step + 1), metrics
+
+
+def _averaged(trained: Sequence[nn.Parameter], metrics: Metrics, average: Average) -> Metrics:
+    """Gradients and metrics as means over the processes; a weight that got no gradient here may have one elsewhere, and counts as 0."""
+    if average is alone:
+        return metrics
+    for parameter in trained:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    figures = torch.tensor(list(metrics.values()), dtype=torch.float64, device="cpu")
+    on_device = figures.to(trained[0].device)
+    average([*(parameter.grad for parameter in trained if parameter.grad is not None), on_device])
+    return dict(zip(metrics, on_device.tolist(), strict=True))

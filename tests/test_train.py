@@ -1,45 +1,20 @@
-"""One optimisation step, and the loop around it: accumulation, refusal of what is not finite, exact resume."""
+"""One optimisation step: accumulation, averaging over processes, refusal of what is not finite."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from structgen.alphafold3.config import tiny
-from structgen.alphafold3.model import AlphaFold3, load_model
-from structgen.errors import CheckpointError, ConfigError, NumericalError
-from structgen.features.chains import ChainSet
-from structgen.generative import Ema
-from structgen.io.checkpoint import read_checkpoint
+from structgen.errors import NumericalError
+from structgen.generative import Ema, generators
 from structgen.train import Metrics, Optimisation, TrainState, train_step
-from tests.archive import random_chains, write_archive
 from tests.tolerance import FLOAT64_IDENTITY, assert_close
-from workflows.train import TrainingRun, read_run, train
 
 OPTIMISATION = Optimisation(learning_rate=0.1, warmup_steps=4, decay=0.5, decay_steps=10, ema=Ema(0.5))
 Pair = tuple[Tensor, Tensor]
-
-CONFIG = """
-preset: tiny
-seed: 3
-steps: 9
-log_every: 3
-checkpoint_every: 3
-crops: {tokens: 14, profile_keep: 0.5}
-loss: {noise_levels: 2, cycles: 2}
-optimisation: {warmup_steps: 2}
-"""
 
 
 def line(rng: torch.Generator) -> nn.Linear:
@@ -127,67 +102,49 @@ def test_what_is_not_finite_touches_nothing(rng: torch.Generator, broken: str) -
     assert all(torch.equal(a, b) for a, b in zip(before, snapshot(state), strict=True))
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """The order of sums, and so the last bits, depend on the number of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def test_two_processes_make_the_step_of_one(rng: torch.Generator) -> None:
+    """Two halves of a batch, each with the other's gradients and figures averaged in, move as the whole batch does.
+
+    The second half lacks a gradient for the offset, which counts as zero there.
+    """
+    four, start = examples(rng, 4), line(rng).state_dict()
+
+    def without_offset(network: nn.Linear, example: Pair, shown: bool) -> tuple[Tensor, Metrics]:
+        value = (example[0] @ network.weight.T + (network.bias if shown else 0) - example[1]).square().mean()
+        return value, {"square": value.item()}
+
+    def fresh() -> tuple[nn.Linear, TrainState]:
+        network = nn.Linear(3, 1).double()
+        network.load_state_dict(start)
+        return network, TrainState.start(network, OPTIMISATION)
+
+    def step(batch: list[int], **how: object) -> tuple[TrainState, Metrics]:
+        network, state = fresh()
+        return train_step(state, batch, lambda k, _: without_offset(network, four[k], k < 2), OPTIMISATION, rng, **how)  # type: ignore[arg-type]
+
+    sent: list[list[Tensor]] = []
+    for half in ([0, 1], [2, 3]):
+        step(half, average=lambda tensors: sent.append([t.clone() for t in tensors]))
+    mean = [(a + b) / 2 for a, b in zip(*sent, strict=True)]
+
+    def receive(tensors: list[Tensor]) -> None:
+        for tensor, value in zip(tensors, mean, strict=True):
+            tensor.copy_(value)
+
+    (whole, figures), (shared, theirs) = step([0, 1, 2, 3]), step([0, 1], average=receive)
+    for one, other in zip(snapshot(whole), snapshot(shared), strict=True):
+        assert_close(one, other, FLOAT64_IDENTITY)
+    assert theirs == pytest.approx(figures)
 
 
-@pytest.fixture
-def archive(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    chains = [*random_chains(rng, 2, 18, profile=True), *random_chains(rng, 2, 12, tier="bb"), *random_chains(rng, 1, 15, split="val")]
-    return write_archive(tmp_path / "chains", chains, rng)
+def test_every_example_has_its_own_generator(rng: torch.Generator) -> None:
+    """With a list, example k draws from generator k, however the examples are shared out."""
+    network, seen = line(rng), []
+    state = TrainState.start(network, OPTIMISATION)
 
+    def loss(example: Pair, own: torch.Generator) -> tuple[Tensor, Metrics]:
+        seen.append(torch.rand((), generator=own).item())
+        return square(network, example)
 
-def test_a_killed_run_ends_as_an_uncut_one(archive: Path, tmp_path: Path, one_thread: None) -> None:
-    """`kill -9` after the first checkpoint, then the same command: state and model are the same bytes as without the cut."""
-    config = tmp_path / "run.yaml"
-    config.write_text(CONFIG)
-    uncut, cut = tmp_path / "uncut", tmp_path / "cut"
-    state = train(read_run(config), ChainSet(archive), uncut)
-    command = [sys.executable, "-m", "workflows.train", config, "--chains", archive, "--out", cut, "--threads", "1"]
-    process = subprocess.Popen([str(part) for part in command], env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
-    while not (cut / "state.safetensors").exists() and process.poll() is None:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    errors = process.communicate()[1].decode()
-    assert process.returncode == -signal.SIGKILL, errors
-    assert 0 < int(read_checkpoint(cut / "state.safetensors")[1]["step"]) < state.step
-    train(read_run(config), ChainSet(archive), cut)
-    for name in ("state.safetensors", "model.safetensors"):
-        assert (cut / name).read_bytes() == (uncut / name).read_bytes()
-
-
-def test_a_run_moves_everything_but_the_confidence_head(archive: Path, tmp_path: Path, one_thread: None) -> None:
-    """Trunk, diffusion and distogram learn; the head is as it was drawn; the model file holds the averages."""
-    run = TrainingRun(preset="tiny", steps=2, seed=1, optimisation=dataclasses.replace(OPTIMISATION, ema=Ema(0.5)))
-    state = train(run, ChainSet(archive), tmp_path / "run")
-    torch.manual_seed(1)
-    fresh = dict(AlphaFold3(tiny()).named_parameters())
-    moved = {name.split(".")[0]: False for name in fresh}
-    for name, parameter in state.network.named_parameters():
-        moved[name.split(".")[0]] |= not torch.equal(parameter, fresh[name])
-    assert moved == {"trunk": True, "denoiser": True, "distogram": True, "confidence": False}
-    published = load_model(str(tmp_path / "run" / "model.safetensors")).network.state_dict()
-    assert all(torch.equal(published[name], average) for name, average in state.average.items())
-
-
-def test_a_checkpoint_of_another_network_is_refused(archive: Path, tmp_path: Path) -> None:
-    """A run does not go on from weights that are not its own."""
-    train(TrainingRun(preset="tiny", steps=1, checkpoint_every=1), ChainSet(archive), tmp_path / "run")
-    with pytest.raises(CheckpointError, match="does not fit"):
-        train(TrainingRun(preset="small", steps=2), ChainSet(archive), tmp_path / "run")
-
-
-def test_a_misspelt_setting_is_named(tmp_path: Path) -> None:
-    """A YAML file with an unknown key, or none at all, is refused with its name."""
-    path = tmp_path / "run.yaml"
-    path.write_text(CONFIG.replace("tokens", "token"))
-    with pytest.raises(ConfigError, match=r"run\.yaml\.crops: unknown key 'token'; did you mean 'tokens'"):
-        read_run(path)
-    with pytest.raises(ConfigError, match="absent"):
-        read_run(tmp_path / "absent.yaml")
+    train_step(state, examples(rng, 3), loss, OPTIMISATION, generators(5, 3, first=7))
+    assert seen == [torch.rand((), generator=one).item() for one in generators(5, 3, first=7)]

@@ -58,9 +58,9 @@ them; a few of those repositories carry terms of their own for their compilation
 ## A better one
 
 ```sh
-python -m workflows.train configs/train_small.yaml --chains DIR --out runs/train_small
-python -m workflows.train_confidence configs/train_confidence.yaml --model runs/train_small/model.safetensors --chains DIR \\
-    --out runs/confidence --export structgen/weights/structgen-small.safetensors
+structgen train configs/train_small.yaml --data DIR --out runs/train_small
+structgen train configs/train_confidence.yaml --data DIR --init runs/train_small/model.safetensors --out runs/confidence
+structgen export runs/confidence/model.safetensors structgen/weights/structgen-small.safetensors
 python -m workflows.evaluate --chains DIR --split val --primary --out runs/evaluation.json \\
     --card structgen/weights/README.md --training runs/train_small runs/confidence
 ```

@@ -168,6 +168,53 @@ def convert(
         convert_checkpoint(checkpoint, out, _console())
 
 
+@app.command(no_args_is_help=True)
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="What is trained and how (YAML); see docs/training.md.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/<config's name> when not given.")] = None,
+    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Training data; wins over the file's.")] = None,
+    init: Annotated[str, typer.Option(metavar="NAME|FILE", help="Model whose weights are the start; wins over the file's.")] = "",
+    minutes: Annotated[float | None, typer.Option(min=0, help="Stop in time, with a checkpoint; the same command goes on.")] = None,
+    cluster: Annotated[str, typer.Option(metavar="local|auto|ADDRESS", help="Run on Ray; in this process when not given.")] = "",
+    workers: Annotated[int, typer.Option(min=1, help="Processes on the cluster that train together.")] = 1,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. optimisation.decay=0.5.")] = None,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all cores.")] = 0,
+) -> None:
+    """Train a model. The same command again goes on where the last one stopped."""
+    with _exit_status():
+        from structgen.settings import parse_assignments
+        from workflows.training_session import TrainingRequest, run_training
+
+        changes: dict[str, Any] = {name: str(Path(value).absolute()) for name, value in (("data", data),) if value is not None}
+        changes |= {"init": str(Path(init).absolute()) if Path(init).is_file() else init} if init else {}
+        request = TrainingRequest(
+            config=config,
+            out=out or Path("runs") / _stem(config),
+            changes=changes | parse_assignments(set_ or []),
+            minutes=minutes,
+            cluster=cluster,
+            workers=workers,
+            threads=threads,
+        )
+        raise typer.Exit(run_training(request, _console()))
+
+
+@app.command(no_args_is_help=True)
+def export(
+    model: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A model, e.g. RUN/model.safetensors.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="Where the bfloat16 copy goes.")],
+    card: Annotated[str, typer.Option(help="A paragraph: what it was trained on.")] = "",
+    terms: Annotated[str, typer.Option(help="Under which the weights may be used.")] = "Apache-2.0",
+) -> None:
+    """Write a trained model in bfloat16, as a package ships it."""
+    with _exit_status():
+        import torch
+
+        from structgen.alphafold3.model import load_model, save_model
+
+        save_model(load_model(model).network, out, card=card, terms=terms, dtype=torch.bfloat16)
+
+
 def main() -> None:
     """The command line. Exit status: 0 done, 2 wrong input or settings, 3 failed work, 130 stopped by the user."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")

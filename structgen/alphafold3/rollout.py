@@ -42,6 +42,12 @@ class Rollout:
         """Whether the truth resolves any atom beyond the backbone: where none was kept, a missing atom says nothing of the experiment."""
         return bool((self.resolved & (self.batch.atom_slot >= BACKBONE_ATOMS)).any())
 
+    def to(self, device: torch.device | str) -> Rollout:
+        """The same roll-out on another device."""
+        trunk = TrunkOutput(**{f.name: getattr(self.trunk, f.name).to(device) for f in fields(TrunkOutput)})
+        moved = (self.positions.to(device), self.resolved.to(device))
+        return Rollout(self.batch.to(device), *moved, trunk, self.samples.to(device))
+
     def tensors(self) -> dict[str, Tensor]:
         """Name to tensor, each in memory of its own, for safetensors."""
         trunk = {f"trunk.{f.name}": getattr(self.trunk, f.name) for f in fields(TrunkOutput)}
@@ -67,7 +73,7 @@ def roll_out(network: AlphaFold3, example: Example, sampling: Sampling, rng: tor
     trunk = network.trunk(batch, cycles=sampling.cycles, rng=rng)
     condition = network.diffusion.condition(batch, trunk)
     times, solver = sampling_schedule(sampling, network.config.diffusion.sigma_data)
-    noise = normal_like(torch.zeros(sampling.samples, batch.atoms, 3), rng)
+    noise = normal_like(torch.zeros(sampling.samples, batch.atoms, 3, device=batch.atom_mask.device), rng)
     atoms = sample(
         network.denoiser.path,
         partial(network.denoiser, cond=condition),

@@ -29,6 +29,10 @@ class Example:
     resolved: Bool[Tensor, "b l"]
     names: tuple[str, ...] = ()  # [b] ids of what was drawn, where they are known
 
+    def to(self, device: torch.device | str) -> Example:
+        """The same example on another device."""
+        return Example(self.batch.to(device), self.positions.to(device), self.resolved.to(device), self.names)
+
 
 @dataclass(frozen=True)
 class Crops:
@@ -42,18 +46,19 @@ class Crops:
 
 def draw_example(chains: ChainSet, clusters: Sequence[Sequence[int]], crops: Crops, rng: np.random.Generator) -> Example:
     """`crops.batch` chains, each drawn by cluster first and then within it, cropped, featurised and posed."""
-    drawn = []
+    drawn, ids = [], []
     for _ in range(crops.batch):
         cluster = clusters[int(rng.integers(len(clusters)))]
         record = chains[cluster[int(rng.integers(len(cluster)))]]
         drawn.append(_example(record, crops, rng))
+        ids.append(record.id)
     batch = collate([batch for batch, _, _ in drawn])
     positions = torch.zeros(crops.batch, batch.atoms, 3)
     resolved = torch.zeros(crops.batch, batch.atoms, dtype=torch.bool)
     for k, (_, xyz, mask) in enumerate(drawn):
         positions[k, : len(xyz)], resolved[k, : len(mask)] = torch.from_numpy(xyz), torch.from_numpy(mask)
     pose = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    return Example(pose_conformers(batch, pose), positions, resolved)
+    return Example(pose_conformers(batch, pose), positions, resolved, tuple(ids))
 
 
 def _example(record: ChainRecord, crops: Crops, rng: np.random.Generator) -> tuple[Batch, np.ndarray, np.ndarray]:

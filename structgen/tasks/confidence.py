@@ -1,0 +1,187 @@
+"""Training of the confidence head alone, on roll-outs of a finished model.
+
+Two parts, each of which goes on where it was cut off: the roll-outs (one file each, drawn from (seed, number) alone), then the head's steps
+over them. Nothing but the head is changed, so the model's structures stay what they were.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from structgen.alphafold3.config import Sampling
+from structgen.alphafold3.model import AlphaFold3, Model, load_model, save_model
+from structgen.alphafold3.rollout import ConfidenceLoss, ConfidenceTerms, Rollout, roll_out
+from structgen.errors import ConfigError
+from structgen.features.chains import ChainSet
+from structgen.features.examples import Crops, draw_example
+from structgen.generative import generators
+from structgen.generative.ema import Weights
+from structgen.store import replace_file
+from structgen.tasks.structure import means
+from structgen.tasks.task import Context, Task
+from structgen.train import Metrics
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Which chains are rolled out and how. Whole chains of `shortest` to `longest` residues, a cluster first and then a chain in it."""
+
+    count: int = 160
+    held_out: int = 16  # the last ones are not trained on; the head's loss on them is the validation
+    shortest: int = 40
+    longest: int = 192
+    full_atom_share: float = 0.5  # of the roll-outs, of chains with side chains; the rest has a profile
+    profile_keep: float = 0.75
+    gap_share: float = 0.4
+    samples: int = 3
+    steps: int = 20
+
+
+@dataclass(frozen=True)
+class ConfidenceTraining:
+    """All that a training of the head is, beside the loop and `init`, the model: what `task:` of `kind: confidence` holds."""
+
+    sampling: Sampling | None = None  # how the finished model is run when the user does not say; its own if not given
+    rollouts: Rollouts = field(default_factory=Rollouts)
+    loss: ConfidenceTerms = field(default_factory=ConfidenceTerms)
+
+    def build(self, context: Context) -> ConfidenceTask:
+        return ConfidenceTask(self, context)
+
+
+class ConfidenceTask(Task[Rollout]):
+    """Makes the roll-outs that are missing, then draws them in epochs."""
+
+    network: AlphaFold3
+
+    def __init__(self, settings: ConfidenceTraining, context: Context) -> None:
+        if not context.init:
+            raise ConfigError("init: a confidence head is trained on roll-outs of a model: name its file")
+        model = load_model(context.init)
+        self.settings, self.context, self.network = settings, context, model.network.to(context.device)
+        self.network.config = dataclasses.replace(self.network.config, sampling=settings.sampling or self.network.config.sampling)
+        self.paths = self._rolled_out(model)
+        self.network.confidence.requires_grad_(True).train()
+        self._loss = ConfidenceLoss(self.network.confidence, settings.loss)
+
+    @property
+    def trained_on(self) -> list[Path]:
+        return self.paths[: len(self.paths) - self.settings.rollouts.held_out]
+
+    def example(self, place: int) -> Rollout:
+        """Every epoch is a permutation of its own."""
+        return read_rollout(in_epochs(self.trained_on, place, self.context.seed))
+
+    def loss(self, example: Rollout, rng: torch.Generator) -> tuple[Tensor, Metrics]:
+        return self._loss(example.to(self.context.device), rng)
+
+    def config(self) -> str:
+        return self.network.config.to_json()
+
+    def publish(self, average: Weights, path: Path, *, card: str) -> None:
+        network = copy.deepcopy(self.network)
+        network.load_state_dict(average)
+        save_model(network, path, card=card)
+
+    @torch.no_grad()
+    def validate(self, average: Weights) -> Metrics:
+        """Mean losses of the averaged head, without dropout, on the first sample of every held-out roll-out."""
+        head = copy.deepcopy(self.network.confidence).eval()
+        head.load_state_dict({n.removeprefix("confidence."): w for n, w in average.items() if n.startswith("confidence.")})
+        judged = dataclasses.replace(self._loss, head=head)
+        held_out = self.paths[len(self.trained_on) :]
+        return means([judged.of_sample(read_rollout(path).to(self.context.device), 0)[1] for path in held_out]) if held_out else {}
+
+    def names(self, example: Rollout) -> Sequence[str]:
+        return ()
+
+    def tensors(self, example: Rollout) -> dict[str, Tensor]:
+        return example.tensors()
+
+    def _rolled_out(self, model: Model) -> list[Path]:
+        folder, own = self.context.out / "rollouts", self.settings.rollouts
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = {"rollouts": dataclasses.asdict(own), "sampling": dataclasses.asdict(self.network.config.sampling)}
+        claim(folder / "made_of.json", {"model": model.digest, "seed": self.context.seed, **settings})
+        return Maker(self).paths(folder)
+
+
+@dataclass(frozen=True, eq=False)
+class Maker:
+    """Roll-outs of a task's network, one file each; those that are there already are kept."""
+
+    task: ConfidenceTask
+
+    @cached_property
+    def chains(self) -> ChainSet:
+        return ChainSet(self.task.context.data)
+
+    @cached_property
+    def pools(self) -> list[list[list[int]]]:
+        return [self.chains.clusters(pool) for pool in candidates(self.task.settings.rollouts, self.chains)]
+
+    def paths(self, folder: Path) -> list[Path]:
+        """The files, in order, all of them there."""
+        self.task.network.eval()
+        count = self.task.settings.rollouts.count
+        files = [folder / f"{number:05}.safetensors" for number in range(count)]
+        for number, path in enumerate(files):
+            if not path.exists():
+                replace_file(path, safetensors.torch.save(self._made(number).tensors()))
+                log.info("roll-out %s of %s", number + 1, count)
+        return files
+
+    def _made(self, number: int) -> Rollout:
+        own, seed, device = self.task.settings.rollouts, self.task.context.seed, self.task.context.device
+        network = self.task.network
+        sampling = dataclasses.replace(network.config.sampling, samples=own.samples, steps=own.steps)
+        crops = Crops(tokens=own.longest, batch=1, profile_keep=own.profile_keep, gap_share=own.gap_share)
+        data = np.random.default_rng((seed, number))
+        pool = self.pools[int(data.random() >= own.full_atom_share)]
+        example = draw_example(self.chains, pool, crops, data).to(device)
+        return roll_out(network, example, sampling, generators(seed, 1, first=number)[0]).to("cpu")
+
+
+def claim(path: Path, identity: dict[str, object]) -> None:
+    """Write what a folder's roll-outs are made of. Raises `ConfigError` if it holds those of another model or other settings."""
+    text = json.dumps(identity, sort_keys=True, indent=1) + "\n"
+    if not path.exists():
+        replace_file(path, text.encode())
+    elif path.read_text(encoding="utf-8") != text:
+        raise ConfigError(f"{path}: this folder holds roll-outs of another model or with other settings; give another --out or remove it")
+
+
+def candidates(own: Rollouts, chains: ChainSet) -> tuple[list[int], list[int]]:
+    """Training chains of the right length: those with side chains, and those with a profile. Raises `ConfigError` if either is empty."""
+    fitting = [i for i in chains.split("train") if own.shortest <= chains.length(i) <= own.longest]
+    full, known = [i for i in fitting if chains.rows[i]["tier"] == "full"], [i for i in fitting if chains.has_profile(i)]
+    for name, pool, share in (("side chains", full, own.full_atom_share), ("a profile", known, 1 - own.full_atom_share)):
+        if not pool and share > 0:
+            lengths = f"{own.shortest} to {own.longest} residues"
+            raise ConfigError(f"{chains.folder}: no training chain of {lengths} has {name}; change task.rollouts")
+    return full, known
+
+
+def in_epochs(paths: Sequence[Path], place: int, seed: int) -> Path:
+    """The file at a place of an endless order in which every epoch is a permutation of its own."""
+    order = np.random.default_rng((seed, place // len(paths))).permutation(len(paths))
+    return paths[order[place % len(paths)]]
+
+
+def read_rollout(path: Path) -> Rollout:
+    """A roll-out that a `Maker` wrote."""
+    return Rollout.from_tensors(safetensors.torch.load_file(path))
