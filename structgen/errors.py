@@ -45,3 +45,7 @@ class NumericalError(StructgenError):
 
 class ClusterError(StructgenError):
     """The cluster lacks a resource, cannot be reached or lost a node that the work needs."""
+
+
+class ServerError(StructgenError):
+    """A server of alignments cannot be reached, refuses, or answers with something else than was asked for."""

@@ -41,7 +41,7 @@ def parse_a3m(text: str, where: str, query: str | None = None, kind: Kind = Kind
     '.' and NUL are ignored, rows may be wrapped, '#' lines may stand before the first record. Raises `InputError` for text before
     the first record, an illegal character, a row of another width, a first row that is not `query` (compared as alignment letters).
     """
-    records = _records(text, where)
+    records = a3m_records(text, where)
     first = records[0][1].replace(".", "")
     if wrong := re.search("[^A-Z]", first):
         found = f"{wrong[0]!r} at position {wrong.start() + 1}" if first else "no letters"
@@ -83,11 +83,11 @@ def check_query(first: str, query: str, where: str, kind: Kind = Kind.PROTEIN) -
 
 def first_record(text: str, where: str) -> str:
     """The letters of the first record; the rest of the text may be cut off."""
-    return _records(text, where)[0][1].replace(".", "")
+    return a3m_records(text, where)[0][1].replace(".", "")
 
 
-def _records(text: str, where: str) -> list[tuple[str, str]]:
-    """Header and letters of every record."""
+def a3m_records(text: str, where: str) -> list[tuple[str, str]]:
+    """Header and letters of every record, blanks and line breaks removed. Raises `InputError` for text that is not A3M."""
     text = text.replace("\0", "").replace("\r\n", "\n").replace("\r", "\n")
     head, *parts = re.split(r"^>", text, flags=re.MULTILINE)
     if found := _COLABFOLD.match(head):
