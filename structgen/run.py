@@ -12,12 +12,13 @@ import structgen
 from structgen.features.fingerprint import fingerprint
 from structgen.features.job import Chain, Job
 from structgen.predict import STAGE_VERSION
+from structgen.search.sources import SEARCH_VERSION, Source
 from structgen.settings import Settings
 from structgen.store import Store, artifact_key
 
 Row = dict[str, str | int | float]
 
-SEARCH_VERSION, TEMPLATES_VERSION, FEATURISE_VERSION, WRITE_VERSION = 1, 1, 1, 1  # raised when equal inputs would give other bytes
+TEMPLATES_VERSION, FEATURISE_VERSION, WRITE_VERSION = 1, 1, 1  # raised when equal inputs would give other bytes
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Run:
     model_name: str
     weights: str  # sha256 of the checkpoint
     terms: str = ""  # of the model, as its checkpoint states them
-    evidence: str = ""  # sha256 of the sequence database
+    sources: tuple[Source, ...] = ()  # where homologues are searched
     templates: str = ""  # digest of the index of structures; empty: none is searched
     takes_templates: bool = True  # whether the model has learnt to use them
     threads: int = 1  # of one fold, the same everywhere: sums of floating-point numbers depend on it
@@ -86,12 +87,6 @@ def own_key(chain: Chain, digests: Sequence[str]) -> str:
     """Of an alignment that a job gives its chain, by role and sha256 of its parts."""
     parameters = {"sequence": chain.sequence, "kind": chain.kind.value, "own": True}
     return artifact_key("search", SEARCH_VERSION, parameters=parameters, inputs=digests)
-
-
-def searched_key(run: Run, sequence: str) -> str:
-    """Of an alignment that is searched in the run's database."""
-    parameters = {"sequence": sequence, "jackhmmer": dataclasses.asdict(run.settings.search)}
-    return artifact_key("search", SEARCH_VERSION, parameters=parameters, inputs=[run.evidence])
 
 
 def own_templates_key(chain: Chain, digests: Sequence[str]) -> str:

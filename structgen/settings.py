@@ -27,6 +27,8 @@ from structgen.features.msa import RowLimits
 from structgen.features.templates import MOST
 from structgen.precision import Precision, native_precision
 from structgen.search.hmmer import JackhmmerSettings
+from structgen.search.mmseqs import MmseqsSettings
+from structgen.search.server import ServerSettings
 from structgen.search.templates import TemplateSettings
 
 LARGEST_SEED = 2**32 - 1  # as in AlphaFold 3's job files
@@ -41,9 +43,14 @@ class Settings:
     seeds: tuple[int, ...] = (1,)
     precision: Precision = "float32"  # `resolve` takes the processor's own where nothing is said
     msa: str = ""  # alignment file, or folder of them
-    seqdb: str = ""  # FASTA database that is searched for the chains without an alignment
+    seqdb: tuple[str, ...] = ()  # FASTA databases that jackhmmer searches for the chains without an alignment
+    mmseqs_db: tuple[str, ...] = ()  # databases of mmseqs2 that are searched for them too
+    msa_server: str = ""  # address of a ColabFold server that is asked for them too; empty: none is
+    evidence: str = ""  # what another run searched: used for the proteins in place of all searches
     templates: str = ""  # folder of mmCIF files, or a file, that is searched for templates of the proteins
     search: JackhmmerSettings = field(default_factory=JackhmmerSettings)
+    mmseqs: MmseqsSettings = field(default_factory=MmseqsSettings)
+    server: ServerSettings = field(default_factory=ServerSettings)
     template_search: TemplateSettings = field(default_factory=TemplateSettings)
     alignment: RowLimits = field(default_factory=RowLimits)
     limits: Limits = field(default_factory=Limits)
@@ -59,9 +66,14 @@ def resolve(choices: Mapping[str, Any], *, model: str, sampling: Sampling) -> Se
     Raises `ConfigError` for an unknown key (and names the nearest known one), a wrong type, or a value out of range.
     """
     defaults = dataclasses.asdict(Settings(model=model, sampling=sampling, precision=native_precision()))
-    settings = from_mapping(Settings, _merged(defaults, choices, ""), "settings")
+    settings = from_mapping(Settings, _merged(defaults, _with_lists(choices), ""), "settings")
     _check_ranges(settings)
     return settings
+
+
+def _with_lists(choices: Mapping[str, Any]) -> dict[str, Any]:
+    """One database may be written without brackets."""
+    return {name: [value] if name in ("seqdb", "mmseqs_db") and isinstance(value, str) else value for name, value in choices.items()}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -177,6 +189,11 @@ def _check_ranges(settings: Settings) -> None:
             raise ConfigError(f"sampling.{name}: found {getattr(sampling, name)}; expected 0 or more")
     if settings.search.iterations < 1 or settings.search.max_rows < 1 or settings.search.e_value <= 0:
         raise ConfigError(f"search: found {settings.search}; expected at least one iteration, one row and an E-value above 0")
+    mmseqs = settings.mmseqs
+    if mmseqs.iterations < 1 or mmseqs.max_rows < 1 or mmseqs.e_value <= 0 or not 1 <= mmseqs.sensitivity <= 8.5:
+        raise ConfigError(f"mmseqs: found {mmseqs}; expected at least one iteration, one row, an E-value above 0, sensitivity 1 to 8.5")
+    if settings.evidence and (settings.seqdb or settings.mmseqs_db or settings.msa_server):
+        raise ConfigError("evidence: found it together with seqdb, mmseqs_db or msa_server; it takes the place of all searches")
     if settings.alignment.rows < 1 or settings.alignment.paired_per_species < 0:
         raise ConfigError(f"alignment: found {settings.alignment}; expected at least one row")
     _check_templates(settings.template_search)

@@ -8,11 +8,10 @@ failed carries its error and passes through the stages that follow.
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import hashlib
 import json
 import platform
-from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -31,14 +30,14 @@ from structgen.artifacts import (
     templates_to_bytes,
 )
 from structgen.attempt import Attempt, on_record
-from structgen.errors import CheckpointError, InputError
+from structgen.carried import ChainEvidence, absent, load_carried
+from structgen.errors import CheckpointError
 from structgen.features.atoms import build_atoms
 from structgen.features.featurise import featurise
 from structgen.features.job import Chain, Job, Kind
-from structgen.features.msa import Msa
 from structgen.features.templates import MOST
 from structgen.features.tokens import Tokens, check_size, tokenise
-from structgen.io.a3m import parse_a3m, write_a3m
+from structgen.homologues import Found, Homologues, read_msa
 from structgen.io.writer import Provenance, write_job
 from structgen.run import (
     Evidence,
@@ -47,17 +46,12 @@ from structgen.run import (
     features_key,
     fold_key,
     found_templates_key,
-    given_key,
-    own_key,
     own_templates_key,
-    searched_key,
     write_key,
 )
-from structgen.search.given import GivenAlignments, find_alignments, own_alignment, own_digests
-from structgen.search.hmmer import load_database, search
+from structgen.search.batch import Part
 from structgen.search.template_index import load_index
 from structgen.search.templates import find_templates, own_template_digests, own_templates, wants_templates
-from structgen.store import Store
 
 TRAINED_ON_PROTEINS = ("structgen-small",)
 """Models to which everything else is new."""
@@ -68,20 +62,16 @@ TRAINED_WITHOUT_TEMPLATES = ("structgen-small",)
 _OTHER = {Kind.DNA: "DNA", Kind.RNA: "RNA", Kind.LIGAND: "ligands"}
 
 
-Source = tuple[str, Callable[[], bytes], str]
-"""Key of a piece of evidence (empty where there is none), how to make it, and what to say of it."""
-
-
 class Search:
     """The alignment and the templates of every chain: one artifact for each distinct sequence and source, whatever jobs it is part of.
 
-    What the job itself says of a chain comes first, then a given alignment, then a search of the database; a chain with none of them
-    stands alone. Templates are the job's own, or searched among the run's structures with that alignment. The row says which it was.
+    What the job itself says of a chain comes first, then what the run says (see `Homologues`); a chain with nothing stands alone.
+    Templates are the job's own, or searched among the run's structures with that alignment. The row says which it was.
     """
 
     def __init__(self, run: Run) -> None:
-        self._run = run
-        self._given = find_alignments(Path(run.settings.msa)) if run.settings.msa else None
+        self._run, self._homologues = run, Homologues(run)
+        self._carried = load_carried(Path(run.settings.evidence)) if run.settings.evidence else None
 
     def __call__(self, row: Row) -> Row:
         return on_record(self._run, "search", row, self._work)
@@ -90,60 +80,88 @@ class Search:
         job = Job.from_json(str(row["job"]))
         evidence = self.evidence(job)
         attempt.under(",".join(key for key in (*evidence.msas, *evidence.templates) if key))
-        for chain in job.chains:
-            key, make, _ = self._source(chain)
-            for source in ((key, make), self._templates(chain, key)[:2]):
-                if source[0]:
-                    attempt.artifact(*source)
+        for found in self.found(job):
+            if found.key and not self._run.store.holds(found.key):
+                for step in found.steps:
+                    attempt.artifact(*step)
         return {**row, **evidence.to_row()}
 
     def evidence(self, job: Job) -> Evidence:
         """What the chains have and what to say of it; nothing is searched for this."""
-        msas = [self._source(chain) for chain in job.chains]
-        templates = [self._templates(chain, key) for chain, (key, _, _) in zip(job.chains, msas, strict=True)]
-        said = [(chain, source[2]) for chain, *sources in zip(job.chains, msas, templates, strict=True) for source in sources]
+        found = self.found(job)
+        msas, templates = found[::2], found[1::2]
+        said = [(chain, each.note) for chain, *pair in zip(job.chains, msas, templates, strict=True) for each in pair]
         return Evidence(
-            msas=tuple(key for key, _, _ in msas),
-            templates=tuple(key for key, _, _ in templates),
+            msas=tuple(each.key for each in msas),
+            templates=tuple(each.key for each in templates),
             notes=tuple(f"chain {chain.id}: {note}" for chain, note in said if note),
         )
 
-    def _source(self, chain: Chain) -> Source:
-        """The alignment. Only proteins are searched."""
-        if chain.msa is not None:
-            digests = own_digests(chain)
-            key = own_key(chain, digests) if digests else ""
-            return (
-                key,
-                partial(self._own, chain),
-                f"alignment{'s' * (len(digests) > 1)} of the job" if key else "no alignment, as the job says",
-            )
-        if chain.kind is not Kind.PROTEIN:
-            return "", bytes, ""
-        sequence = chain.sequence
-        settings, files = self._run.settings, self._given.files_of(sequence) if self._given else ()
-        if self._given and files:
-            digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-            return given_key(sequence, digests), partial(self._read, self._given, sequence), self._given.note_on(sequence)
-        if settings.seqdb:
-            return searched_key(self._run, sequence), partial(self._search, sequence), f"searched in {Path(settings.seqdb).name}"
-        return "", bytes, self._given.note_on(sequence) if self._given else ""
+    def found(self, job: Job) -> list[Found]:
+        """Alignment and templates of the first chain, of the second one, and so on."""
+        partners = self._homologues.partners(job)
+        result = []
+        for chain in job.chains:
+            msa = self._homologues.of(chain, partners)
+            result += [msa, self._templates(chain, msa.key, partners)]
+        return result
 
-    def _templates(self, chain: Chain, msa: str) -> Source:
+    def parts(self, job: Job) -> list[Part]:
+        """All that is searched for the job's alignments."""
+        return self._homologues.parts(job)
+
+    def partners(self, job: Job) -> tuple[str, ...]:
+        """The distinct proteins of a complex whose rows a server pairs; nothing where none does."""
+        return self._homologues.partners(job)
+
+    def carried(self, job: Job, *, alone: bool) -> list[ChainEvidence]:
+        """What can be carried to another machine: all but what the job itself says. `alone`: as if its chains were no complex."""
+        partners = () if alone else self.partners(job)
+        result = []
+        for chain in job.chains:
+            if chain.kind is Kind.PROTEIN and chain.msa is None:
+                msa = self._homologues.of(chain, partners)
+                found = self._templates(replace(chain, templates=None), msa.key, partners)
+                result.append(ChainEvidence(chain.sequence, partners, msa.key, msa.note, found.key, found.note))
+        return result
+
+    def unknown(self, job: Job) -> list[str]:
+        """What would have to be searched for, in words; nothing where all is in the store."""
+        holds = self._run.store.holds
+        chains = [chain for chain in job.chains for _ in range(2)]
+        lacks = [
+            f"chain {chain.id}: {found.note}"
+            for chain, found in zip(chains, self.found(job), strict=True)
+            if found.key and not holds(found.key) and not all(map(holds, found.searched))
+        ]
+        return lacks
+
+    def _templates(self, chain: Chain, msa: str, partners: tuple[str, ...]) -> Found:
         """The templates, which the alignment of key `msa` finds."""
-        run, searched = self._run, bool(self._run.settings.templates) and chain.kind is Kind.PROTEIN
+        run, protein = self._run, chain.kind is Kind.PROTEIN
+        carried = self._carried if protein and chain.templates is None and not run.settings.templates else None
+        if carried and chain.msa is not None:
+            return Found(note="no templates were carried for a chain with an alignment of its own")
+        searched = protein and (bool(run.settings.templates) or carried is not None)
         if not chain.templates and (chain.templates is not None or not searched):
-            return "", bytes, "no templates, as the job says" * searched
+            return Found(note="no templates, as the job says" * searched)
+        known = carried.of(chain.sequence, partners) if carried else None
+        if known and not known.templates:
+            return Found(note=known.templates_note)
         if not run.takes_templates:
             whose = "those of the job" if chain.templates else "they"
-            return "", bytes, f"{run.model_name} was trained without templates: {whose} are not used"
+            return Found(note=f"{run.model_name} was trained without templates: {whose} are not used")
+        if known:
+            missing = partial(absent, str(run.store.root), "a template that was carried here")
+            return Found(known.templates, known.templates_note, ((known.templates, missing),))
         if not wants_templates(chain):
-            return "", bytes, "too short for templates"
+            return Found(note="too short for templates")
         if chain.templates:
             key = own_templates_key(chain, own_template_digests(chain))
-            return key, lambda: templates_to_bytes(own_templates(chain)), _own_note(len(chain.templates))
+            return Found(key, _own_note(len(chain.templates)), ((key, partial(_own_template_bytes, chain)),))
         key = found_templates_key(run, chain.sequence, msa)
-        return key, partial(self._find, chain.sequence, msa), f"templates searched in {Path(run.settings.templates).name}"
+        note = f"templates searched in {Path(run.settings.templates).name}"
+        return Found(key, note, ((key, partial(self._find, chain.sequence, msa)),), (key,))
 
     def _find(self, sequence: str, msa: str) -> bytes:
         run = self._run
@@ -151,24 +169,6 @@ class Search:
         alignment = read_msa(run.store, msa) if msa else None
         found = find_templates(sequence, alignment, index, Path(run.settings.templates), run.settings.template_search)
         return templates_to_bytes(found)
-
-    def _own(self, chain: Chain) -> bytes:
-        msa = own_alignment(chain)
-        if msa is None:
-            raise InputError(f"chain {chain.id} has no alignment of its own")
-        return msa_to_bytes(msa)
-
-    def _read(self, given: GivenAlignments, sequence: str) -> bytes:
-        msa = given.alignment_of(sequence)
-        if msa is None:
-            raise InputError("alignment is gone", where=str(given.path), remedy="run the same command again")
-        return msa_to_bytes(msa)
-
-    def _search(self, sequence: str) -> bytes:
-        database = load_database(Path(self._run.settings.seqdb))
-        if database.digest != self._run.evidence:
-            raise InputError("database changed since the run began", where=str(database.path), remedy="run the same command again")
-        return msa_to_bytes(search(sequence, database, self._run.settings.search))
 
 
 class Featurise:
@@ -253,6 +253,10 @@ class Write:
         )
 
 
+def _own_template_bytes(chain: Chain) -> bytes:
+    return templates_to_bytes(own_templates(chain))
+
+
 def _own_note(count: int) -> str:
     used = f", of which the first {MOST} are used" if count > MOST else ""
     return f"{count} template{'s' * (count > 1)} of the job{used}"
@@ -270,16 +274,6 @@ def _reach(model: str, job: Job) -> list[str]:
     if model not in TRAINED_ON_PROTEINS or not other:
         return []
     return [f"{model} was trained on proteins alone: where it puts {', '.join(other)} means nothing"]
-
-
-def read_msa(store: Store, key: str, kind: Kind = Kind.PROTEIN) -> Msa:
-    """An alignment of such a chain that Search published."""
-    return parse_a3m(gzip.decompress(store.read(key)).decode("utf-8"), f"artifact {key}", kind=kind)
-
-
-def msa_to_bytes(msa: Msa) -> bytes:
-    """Compressed A3M; equal alignments give equal bytes."""
-    return gzip.compress(write_a3m(msa), mtime=0)
 
 
 def result_key(run: Run, search: Search, job: Job) -> str:

@@ -26,6 +26,8 @@ from structgen.features.tokens import tokenise
 from structgen.io.a3m import write_a3m
 from structgen.manifest import RunManifest
 from structgen.run import Row, Run, fan_out, first_row, gather
+from structgen.search.hmmer import JackhmmerSettings
+from structgen.search.sources import FastaSource
 from structgen.settings import Settings
 from structgen.stages import Featurise, Fold, Search, Write, is_complete, read_msa, result_key
 from structgen.store import Store
@@ -166,7 +168,7 @@ def test_alignment_is_known_by_its_content(run: Run, tmp_path: Path):
 def test_given_alignment_comes_before_a_search(run: Run, tmp_path: Path):
     """With both sources a chain's own file is taken, and the others are searched."""
     path = alignment(tmp_path / "one.a3m", "MKTAYI", "MKTAYV")
-    run = dataclasses.replace(with_settings(run, msa=str(path), seqdb=str(SEQDB)), evidence=digest(SEQDB))
+    run = dataclasses.replace(with_settings(run, msa=str(path)), sources=(fasta(digest(SEQDB)),))
     row = Search(run)(first_row(job("MKTAYI", "GSHMKTAYIAKQR")))
     assert row["error"] == ""
     assert json.loads(str(row["notes"])) == ["chain A: alignment from one.a3m", "chain B: searched in seqdb.fasta.gz"]
@@ -177,9 +179,13 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def fasta(digest: str) -> FastaSource:
+    return FastaSource(str(SEQDB), digest, JackhmmerSettings())
+
+
 def test_database_that_changed_under_a_run_is_refused(run: Run):
     """A search never publishes under the key of another database."""
-    run = dataclasses.replace(with_settings(run, seqdb=str(SEQDB)), evidence="0" * 64)
+    run = dataclasses.replace(run, sources=(fasta("0" * 64),))
     row = Search(run)(first_row(job("GSHMKTAYIAKQR")))
     assert "database changed" in str(row["error"]) and entry(run, "a", "search")["kind"] == "input"
 

@@ -22,6 +22,17 @@ Inputs = Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Job file
 FormatOption = Annotated[str, typer.Option(metavar="NAME", help="Format of the inputs, where their content leaves it open.")]
 UppercaseOption = Annotated[bool, typer.Option("--uppercase", help="Read small letters of sequences in JSON and YAML as capitals.")]
 FixOption = Annotated[bool, typer.Option("--fix-nucleic", help="Read T in RNA as U, and U in DNA as T.")]
+MsaOption = Annotated[Path | None, typer.Option(metavar="DIR|FILE", help="Alignments (a3m, Stockholm), found by first rows.")]
+TemplatesOption = Annotated[str, typer.Option(metavar="DIR|FILE|none", help="mmCIF files to search for templates.")]
+DateOption = Annotated[str, typer.Option(metavar="YYYY-MM-DD", help="Latest release of templates that are searched.")]
+ClusterOption = Annotated[str, typer.Option(metavar="local|auto|ADDRESS", help="Run on Ray; in this process when not given.")]
+ConfigOption = Annotated[Path | None, typer.Option(metavar="YAML", help="Settings from a file; options and --set win.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. sampling.noise_scale=1.")]
+StoreOption = Annotated[Path | None, typer.Option(help="Where artifacts are kept; $STRUCTGEN_STORE or the user's cache.")]
+SeqdbOption = Annotated[list[Path] | None, typer.Option(metavar="FASTA[.gz]", help="Database for jackhmmer; may be given again.")]
+MmseqsOption = Annotated[list[Path] | None, typer.Option(metavar="DIR|PATH", help="Database for mmseqs2; may be given again.")]
+ServerOption = Annotated[str, typer.Option(metavar="URL", help="ColabFold server to ask for alignments: the sequences go there.")]
+DeadlineOption = Annotated[float, typer.Option(metavar="MINUTES", min=0.0, help="Most that the server is waited for, in all.")]
 
 
 @app.command(no_args_is_help=True)
@@ -31,18 +42,23 @@ def predict(
     ],
     out: Annotated[Path | None, typer.Option(help="Folder of the results; runs/<input's name> when not given.")] = None,
     model: Annotated[str, typer.Option(metavar="NAME|FILE", help="Shipped model or checkpoint; see `structgen models`.")] = "",
-    msa: Annotated[Path | None, typer.Option(metavar="DIR|FILE", help="Alignments (a3m, Stockholm), found by their first rows.")] = None,
-    seqdb: Annotated[Path | None, typer.Option(metavar="FASTA[.gz]", help="Database to search with jackhmmer.")] = None,
-    templates: Annotated[str, typer.Option(metavar="DIR|FILE|none", help="mmCIF files to search for templates.")] = "",
-    max_template_date: Annotated[str, typer.Option(metavar="YYYY-MM-DD", help="Latest release of templates that are searched.")] = "",
+    msa: MsaOption = None,
+    seqdb: SeqdbOption = None,
+    mmseqs_db: MmseqsOption = None,
+    msa_server: ServerOption = "",
+    msa_deadline: DeadlineOption = 360.0,
+    evidence: Annotated[Path | None, typer.Option(metavar="FILE|DIR", help="What `structgen search` found; nothing is searched.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Evidence that is not in the store is an error before any fold.")] = False,
+    templates: TemplatesOption = "",
+    max_template_date: DateOption = "",
     seeds: Annotated[str, typer.Option(metavar="1,2,3", help="One trunk and one set of samples each; before those of the inputs.")] = "",
     samples: Annotated[int | None, typer.Option(help="Structures per seed.")] = None,
     steps: Annotated[int | None, typer.Option(help="Diffusion steps.")] = None,
     cycles: Annotated[int | None, typer.Option(help="Trunk cycles.")] = None,
-    cluster: Annotated[str, typer.Option(metavar="local|auto|ADDRESS", help="Run on Ray; in this process when not given.")] = "",
-    config: Annotated[Path | None, typer.Option(metavar="YAML", help="Settings from a file; options and --set win.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. sampling.noise_scale=1.")] = None,
-    store: Annotated[Path | None, typer.Option(help="Where artifacts are kept; $STRUCTGEN_STORE or the user's cache.")] = None,
+    cluster: ClusterOption = "",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    store: StoreOption = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of one fold; 0: all cores.")] = 0,
     format: FormatOption = "",
     uppercase: UppercaseOption = False,
@@ -58,9 +74,8 @@ def predict(
 
         sampling = {"samples": samples, "steps": steps, "cycles": cycles}
         options: dict[str, Any] = {"sampling": {name: value for name, value in sampling.items() if value is not None}}
-        options |= {name: str(path.absolute()) for name, path in (("msa", msa), ("seqdb", seqdb)) if path is not None}
-        options |= {"templates": "" if templates == "none" else str(Path(templates).absolute())} if templates else {}
-        options |= {"template_search": {"max_date": max_template_date}} if max_template_date else {}
+        options |= _evidence(msa, seqdb, mmseqs_db, msa_server, templates, max_template_date)
+        options |= {"evidence": str(evidence.absolute())} if evidence else {}
         options |= {"seeds": _seeds(seeds)} if seeds else {}
         choices = merge(merge(read_yaml(config) if config else {}, options), parse_assignments(set_ or []))
         named = model or str(choices.pop("model", DEFAULT_MODEL))
@@ -74,6 +89,8 @@ def predict(
             options=Options(uppercase, fix_nucleic),
             cluster=cluster,
             threads=threads,
+            offline=offline,
+            deadline=60 * msa_deadline,
         )
         raise typer.Exit(session.predict(request, _console()))
 
@@ -95,6 +112,70 @@ def validate(
 
 
 app.command("check", no_args_is_help=True, hidden=True)(validate)
+
+
+@app.command(no_args_is_help=True)
+def search(
+    inputs: Inputs,
+    out: Annotated[Path | None, typer.Option(help="Folder of the list; runs/<input's name>_search when not given.")] = None,
+    export: Annotated[Path | None, typer.Option(metavar="FILE.tar", help="Archive for machines that cannot search.")] = None,
+    msa: MsaOption = None,
+    seqdb: SeqdbOption = None,
+    mmseqs_db: MmseqsOption = None,
+    msa_server: ServerOption = "",
+    msa_deadline: DeadlineOption = 360.0,
+    templates: TemplatesOption = "",
+    max_template_date: DateOption = "",
+    cluster: ClusterOption = "",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    store: StoreOption = None,
+    format: FormatOption = "",
+    uppercase: UppercaseOption = False,
+    fix_nucleic: FixOption = False,
+) -> None:
+    """Find the evidence of all records and no more: alignments and templates, kept in the store for every later run."""
+    with _exit_status():
+        from structgen.io.jobs.reading import Options
+        from structgen.settings import merge, parse_assignments, read_yaml
+        from structgen.store import default_store
+        from workflows import session
+        from workflows.search import search
+
+        options = _evidence(msa, seqdb, mmseqs_db, msa_server, templates, max_template_date)
+        request = session.Request(
+            inputs=tuple(inputs),
+            out=out or Path("runs") / f"{_stem(inputs[0])}_search",
+            store=store or default_store(),
+            model="",
+            choices=merge(merge(read_yaml(config) if config else {}, options), parse_assignments(set_ or [])),
+            format=format,
+            options=Options(uppercase, fix_nucleic),
+            cluster=cluster,
+            deadline=60 * msa_deadline,
+        )
+        raise typer.Exit(search(request, export, _console()))
+
+
+search_db = typer.Typer(no_args_is_help=True, help="Databases of mmseqs2.")
+app.add_typer(search_db, name="search-db")
+
+
+@search_db.command("build", no_args_is_help=True)
+def build_search_db(
+    fasta: Annotated[Path, typer.Argument(metavar="FASTA[.gz]", help="Protein sequences.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make, for --mmseqs-db.")],
+    shards: Annotated[int, typer.Option(min=1, help="Parts that are searched one after the other: less memory for each.")] = 1,
+    index: Annotated[bool, typer.Option(help="Keep the k-mer index on disk: no search has to make it.")] = True,
+    threads: Annotated[int, typer.Option(min=0, help="0: all cores.")] = 0,
+) -> None:
+    """Build a database for `--mmseqs-db` once; needs the program mmseqs (mmseqs2)."""
+    with _exit_status():
+        from structgen.search.mmseqs_database import build_database
+
+        built = build_database(fasta, out, shards=shards, index=index, threads=threads or len(os.sched_getaffinity(0)))
+        sequences = sum(shard.sequences for shard in built.shards)
+        typer.echo(f"{out}: {sequences:,} sequences, {built.residues:,} residues in {len(built.shards)} shard(s)")
 
 
 @app.command(no_args_is_help=True)
@@ -241,6 +322,18 @@ def _exit_status() -> Iterator[None]:
 
 def _console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 10_000)
+
+
+def _evidence(
+    msa: Path | None, seqdb: list[Path] | None, mmseqs_db: list[Path] | None, msa_server: str, templates: str, max_date: str
+) -> dict[str, Any]:
+    """Choices of what is known of the proteins; what was not named is not among them."""
+    paths = {name: [str(path.absolute()) for path in found or ()] for name, found in (("seqdb", seqdb), ("mmseqs_db", mmseqs_db))}
+    named: dict[str, Any] = {name: found for name, found in paths.items() if found}
+    named |= {"msa": str(msa.absolute())} if msa else {}
+    named |= {"msa_server": msa_server} if msa_server else {}
+    named |= {"templates": "" if templates == "none" else str(Path(templates).absolute())} if templates else {}
+    return named | ({"template_search": {"max_date": max_date}} if max_date else {})
 
 
 def _stem(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from contextlib import closing
@@ -17,20 +16,19 @@ import structgen
 from structgen.alphafold3.config import Sampling
 from structgen.alphafold3.model import Model, load_model
 from structgen.errors import ConfigError, InputError
-from structgen.features.job import Job, Kind
+from structgen.features.job import Job
 from structgen.io.jobs.read import read_jobs
 from structgen.io.jobs.reading import Options
 from structgen.io.jobs.unsupported import unsupported
 from structgen.manifest import RunManifest, is_running, job_errors, job_status, run_lock, stage_entries
 from structgen.run import Run, first_row
-from structgen.search.given import find_alignments, require_use
-from structgen.search.template_index import build_index
+from structgen.search.server_http import Patience
 from structgen.settings import Settings, differences, resolve
 from structgen.stages import Featurise, Fold, Search, Write, is_complete, result_key, takes_templates
 from structgen.store import Store
-from workflows import authentication
+from workflows import authentication, evidence
 from workflows.predict import Line, load_fold, predict_here, predict_on_cluster
-from workflows.progress import Display, display, followed, reading
+from workflows.progress import Display, display, followed
 
 
 @dataclass(frozen=True)
@@ -46,79 +44,54 @@ class Request:
     options: Options = field(default_factory=Options)  # how the inputs are read; its limits are those of the settings
     cluster: str = ""  # empty: in process
     threads: int = 0  # of one fold; 0: as many as the machine has cores
+    offline: bool = False  # nothing is searched: what is not known is an error before the first fold
+    deadline: float = Patience().deadline  # seconds for all that a server is asked for
 
 
 def predict(request: Request, console: Console) -> int:
     """Do what is asked, or what is left of it. Returns the exit status: 0 all done, 2 some input was wrong, 3 some work failed."""
     checked = resolve(request.choices, model=request.model, sampling=Sampling())  # before anything is read or loaded
-    jobs, rejected = _read(request, checked)
+    jobs, rejected = read(request, checked)
     if not jobs:
-        _print_errors(console, [str(error) for error in rejected])
+        print_errors(console, [str(error) for error in rejected])
         return 2
     model = load_model(request.model, precision=checked.precision)
     settings = resolve(request.choices, model=request.model, sampling=model.config.sampling)
     takes = takes_templates(model.config)
+    store = Store(request.store.resolve())
     run = Run(
         folder=request.out.resolve(),
-        store=Store(request.store.resolve()),
+        store=store,
         settings=settings,
         model_name=model.name,
         weights=model.digest,
         terms=model.terms,
-        evidence=_check_evidence(settings, jobs),
-        templates=_index(settings, request.store, console) if takes else "",
+        sources=evidence.sources(settings, jobs, store),
+        templates=evidence.index(settings, store, console) if takes else "",
         takes_templates=takes,
         threads=request.threads or torch.get_num_threads(),
     )
+    evidence.require_known(run, jobs, offline=request.offline)
     with run_lock(run.folder):
         run.store.sweep()
         manifest = RunManifest.load(run.folder)
         finished = _finished(manifest, run, jobs)
-        _plan(manifest, run, jobs, rejected=rejected, finished=finished, console=console)
+        plan(manifest, run, jobs, rejected=rejected, finished=finished, console=console)
         left = [job for job in jobs if job.slug not in finished]
         if left:
             with followed(manifest, display(console, manifest, len(settings.seeds))) as shown:
-                _work(request.cluster, run, model, left, shown)
+                able = evidence.search_batches(run, left, request.deadline, shown.say)
+                _work(request.cluster, run, model, able, shown)
         return report(manifest, console)
 
 
-def _read(request: Request, settings: Settings) -> tuple[list[Job], list[InputError]]:
+def read(request: Request, settings: Settings) -> tuple[list[Job], list[InputError]]:
     """The jobs that can be run, and an error for everything else. Seeds that the run names come before those of the jobs."""
     jobs, rejected = read_jobs(request.inputs, replace(request.options, limits=settings.limits), format=request.format)
     refused = {job.slug: unsupported(job) for job in jobs}
     named = "seeds" in request.choices
     able = [replace(job, seeds=()) if named else job for job in jobs if not refused[job.slug]]
     return able, rejected + [error for errors in refused.values() for error in errors]
-
-
-def _check_evidence(settings: Settings, jobs: Sequence[Job]) -> str:
-    """Raise `InputError` for evidence that cannot be used; returns the digest of the database, if there is one."""
-    if settings.msa:
-        require_use(
-            find_alignments(Path(settings.msa)),
-            [chain.sequence for job in jobs for chain in job.chains if chain.kind is Kind.PROTEIN and chain.msa is None],
-        )
-    if not settings.seqdb:
-        return ""
-    try:
-        with open(settings.seqdb, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=settings.seqdb, expected="a FASTA database") from error
-
-
-def _index(settings: Settings, store: Path, console: Console) -> str:
-    """The digest of the run's structures, every one of which has been read, or nothing where no templates are searched."""
-    if not settings.templates:
-        return ""
-    with reading(console, "Structures") as seen:
-        index = build_index(Path(settings.templates), Store(store.resolve()), seen)
-    lost = [f"; not read: {file.name}: {file.problem}" for file in index.unreadable]
-    more = f" and {len(lost) - 1:,} more" if len(lost) > 1 else ""
-    chains = sum(len(file.chains) for file in index.files)
-    text = f"Templates: {chains:,} protein chains of {len(index.files):,} files{''.join(lost[:1])}{more}"
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
-    return index.digest
 
 
 def _finished(manifest: RunManifest, run: Run, jobs: Sequence[Job]) -> set[str]:
@@ -129,11 +102,11 @@ def _finished(manifest: RunManifest, run: Run, jobs: Sequence[Job]) -> set[str]:
     return {job.slug for job in done if written[job.slug]["key"] == result_key(run, search, job) and is_complete(run.folder / job.slug)}
 
 
-def _plan(
+def plan(
     manifest: RunManifest, run: Run, jobs: Sequence[Job], *, rejected: Sequence[InputError], finished: Set[str], console: Console
 ) -> None:
     """Put this run's plan into the manifest and save it; say what an earlier run in the folder means for this one."""
-    settings = run.settings.to_json() | {"weights": run.weights, "evidence": run.evidence, "structures": run.templates}
+    settings = run.settings.to_json() | {"weights": run.weights, "evidence": evidence.digests(run), "structures": run.templates}
     changed = differences(manifest.document.get("settings", settings), settings)
     if changed:
         console.print("Settings differ from the last run in this folder; what depends on them is computed again:", highlight=False)
@@ -142,7 +115,7 @@ def _plan(
     elif manifest.jobs:
         console.print(f"Resuming {run.folder}: {len(finished)} of {len(jobs)} jobs are done", markup=False, highlight=False, soft_wrap=True)
     manifest.plan(
-        {job.slug: _about(job) for job in jobs},
+        {job.slug: about(job) for job in jobs},
         seeds=run.settings.seeds,
         finished=finished,
         software=structgen.__version__,
@@ -154,13 +127,15 @@ def _plan(
     manifest.save()
 
 
-def _about(job: Job) -> dict[str, Any]:
+def about(job: Job) -> dict[str, Any]:
     """What the manifest says of a job beside its stages."""
     seeds = {"seeds": list(job.seeds)} if job.seeds else {}
     return {"name": job.name, "source": job.source, "tokens": job.residues} | seeds
 
 
 def _work(where: str, run: Run, model: Model, jobs: Sequence[Job], shown: Display) -> None:
+    if not jobs:
+        return
     rows = [first_row(job) for job in jobs]
     line = Line(run, Search, Featurise, load_fold, Write)
     if not where:
@@ -191,13 +166,13 @@ def report(manifest: RunManifest, console: Console) -> int:
     console.print(f"{', '.join(parts)}: {manifest.run}", markup=False, highlight=False, soft_wrap=True)
     texts = [entry["error"] for entry in rejected]
     texts += [text if text.startswith(job["source"]) else f"{job['source']}: {stage}: {text}" for job, stage, _, text in failures]
-    _print_errors(console, texts)
+    print_errors(console, texts)
     if any(kind == "run" for _, _, kind, _ in failures):
         return 3
     return 2 if texts else 0
 
 
-def _print_errors(console: Console, texts: Sequence[str]) -> None:
+def print_errors(console: Console, texts: Sequence[str]) -> None:
     if texts:
         console.print(f"{len(texts)} error{'s' if len(texts) > 1 else ''}:", highlight=False)
     for text in texts:

@@ -38,7 +38,7 @@ class GivenAlignments:
     def alignment_of(self, sequence: str) -> Msa | None:
         """The chain's alignment, or None: the rows of all its files, one below the other. Raises `InputError` for a broken file."""
         parts = [_read(file, sequence) for file in self.files_of(sequence)]
-        return _joined(parts) if parts else None
+        return joined(parts) if parts else None
 
     def note_on(self, sequence: str) -> str:
         """What a report says of the chain's evidence."""
@@ -90,7 +90,7 @@ def own_alignment(chain: Chain) -> Msa | None:
     if chain.msa is None or not (chain.msa.unpaired or chain.msa.paired):
         return None
     unpaired = [_unnamed(_own(given, chain)) for given in chain.msa.unpaired]
-    return _joined(unpaired + [_own(given, chain) for given in chain.msa.paired])
+    return joined(unpaired + [_own(given, chain) for given in chain.msa.paired])
 
 
 def _own(given: Given, chain: Chain) -> Msa:
@@ -154,7 +154,7 @@ def _read(file: Path, sequence: str) -> Msa:
     return read_a3m(file, sequence) if _suffix(file) == ".a3m" else read_stockholm(file, sequence)
 
 
-def _joined(parts: list[Msa]) -> Msa:
+def joined(parts: list[Msa]) -> Msa:
     """The rows of all, the query once."""
     rest = [slice(0 if i == 0 else 1, None) for i in range(len(parts))]
     return Msa(
