@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 
 os.environ.setdefault("STRUCTGEN_TYPED", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors: threads would only wait for each other
@@ -19,3 +20,22 @@ import torch
 def rng() -> torch.Generator:
     """A generator with a fixed seed."""
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def s3_address() -> Iterator[str]:
+    """An S3-compatible server for the whole session."""
+    from tests.s3_server import serving
+
+    with serving() as address:
+        yield address
+
+
+@pytest.fixture
+def s3(s3_address: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of that server, which the environment names with its credentials; its bucket is `artifacts`."""
+    from tests.s3_server import ENVIRONMENT
+
+    for name, value in (ENVIRONMENT | {"AWS_ENDPOINT_URL": s3_address}).items():
+        monkeypatch.setenv(name, value)
+    return s3_address

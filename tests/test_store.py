@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from structgen.store import ArtifactError, Store, artifact_key, canonical_json, default_store, replace_file
+from structgen.storage.folder import Folder
+from structgen.store import ArtifactError, Store, artifact_key, canonical_json, open_store, replace_file
 
 KEY = "ab" + "0" * 62
 
@@ -54,7 +55,7 @@ def test_what_is_published_is_read_back(store: Store, payload: bytes):
     assert store.publish(KEY, payload)
     assert store.holds(KEY)
     assert store.read(KEY) == payload
-    assert store.path(KEY) == store.root / "ab" / KEY
+    assert Folder(store.root).path(KEY) == store.root / "ab" / KEY
 
 
 def test_second_writer_loses(store: Store):
@@ -74,9 +75,9 @@ def test_nothing_is_writable_by_others_whatever_the_umask(tmp_path: Path):
         replace_file(store.root / "run.json", b"{}")
     finally:
         os.umask(old)
-    assert stat.S_IMODE(store.path(KEY).stat().st_mode) == 0o644
+    assert stat.S_IMODE(Folder(store.root).path(KEY).stat().st_mode) == 0o644
     assert stat.S_IMODE((store.root / "run.json").stat().st_mode) == 0o644
-    for folder in [store.path(KEY).parent, store.root, store.root / "tmp", tmp_path / "a", tmp_path / "a" / "b"]:
+    for folder in [Folder(store.root).path(KEY).parent, store.root, store.root / "tmp", tmp_path / "a", tmp_path / "a" / "b"]:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o755, folder
 
 
@@ -96,7 +97,7 @@ def _headless(content: bytes) -> bytes:
 def test_damaged_artifact_is_refused_and_made_again(store: Store, damage, caplog):
     """A reader never gets bytes that differ from those published; the damaged file is set aside and the key is free."""
     store.publish(KEY, b"payload" * 100)
-    path = store.path(KEY)
+    path = Folder(store.root).path(KEY)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ArtifactError, match="damaged"):
         store.read(KEY)
@@ -213,8 +214,8 @@ def test_default_store_follows_the_environment(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", "/home/someone")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.delenv("STRUCTGEN_STORE", raising=False)
-    assert default_store() == Path("/home/someone/.cache/structgen/store")
+    assert open_store().root == Path("/home/someone/.cache/structgen/store")
     monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
-    assert default_store() == Path("/cache/structgen/store")
+    assert open_store().root == Path("/cache/structgen/store")
     monkeypatch.setenv("STRUCTGEN_STORE", "/elsewhere")
-    assert default_store() == Path("/elsewhere")
+    assert open_store().root == Path("/elsewhere")

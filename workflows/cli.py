@@ -28,7 +28,9 @@ DateOption = Annotated[str, typer.Option(metavar="YYYY-MM-DD", help="Latest rele
 ClusterOption = Annotated[str, typer.Option(metavar="local|auto|ADDRESS", help="Run on Ray; in this process when not given.")]
 ConfigOption = Annotated[Path | None, typer.Option(metavar="YAML", help="Settings from a file; options and --set win.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. sampling.noise_scale=1.")]
-StoreOption = Annotated[Path | None, typer.Option(help="Where artifacts are kept; $STRUCTGEN_STORE or the user's cache.")]
+StoreOption = Annotated[
+    str, typer.Option(metavar="DIR|s3://BUCKET/PREFIX", help="Where artifacts are kept; $STRUCTGEN_STORE or the user's cache.")
+]
 SeqdbOption = Annotated[list[Path] | None, typer.Option(metavar="FASTA[.gz]", help="Database for jackhmmer; may be given again.")]
 MmseqsOption = Annotated[list[Path] | None, typer.Option(metavar="DIR|PATH", help="Database for mmseqs2; may be given again.")]
 ServerOption = Annotated[str, typer.Option(metavar="URL", help="ColabFold server to ask for alignments: the sequences go there.")]
@@ -58,7 +60,7 @@ def predict(
     cluster: ClusterOption = "",
     config: ConfigOption = None,
     set_: SetOption = None,
-    store: StoreOption = None,
+    store: StoreOption = "",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of one fold; 0: all cores.")] = 0,
     format: FormatOption = "",
     uppercase: UppercaseOption = False,
@@ -69,7 +71,7 @@ def predict(
         from structgen.alphafold3.model import DEFAULT_MODEL
         from structgen.io.jobs.reading import Options
         from structgen.settings import merge, parse_assignments, read_yaml
-        from structgen.store import default_store
+        from structgen.store import open_store
         from workflows import session
 
         sampling = {"samples": samples, "steps": steps, "cycles": cycles}
@@ -82,7 +84,7 @@ def predict(
         request = session.Request(
             inputs=tuple(inputs),
             out=out or Path("runs") / _stem(inputs[0]),
-            store=store or default_store(),
+            store=open_store(store),
             model=str(Path(named).absolute()) if Path(named).is_file() else named,
             choices=choices,
             format=format,
@@ -129,7 +131,7 @@ def search(
     cluster: ClusterOption = "",
     config: ConfigOption = None,
     set_: SetOption = None,
-    store: StoreOption = None,
+    store: StoreOption = "",
     format: FormatOption = "",
     uppercase: UppercaseOption = False,
     fix_nucleic: FixOption = False,
@@ -138,7 +140,7 @@ def search(
     with _exit_status():
         from structgen.io.jobs.reading import Options
         from structgen.settings import merge, parse_assignments, read_yaml
-        from structgen.store import default_store
+        from structgen.store import open_store
         from workflows import session
         from workflows.search import search
 
@@ -146,7 +148,7 @@ def search(
         request = session.Request(
             inputs=tuple(inputs),
             out=out or Path("runs") / f"{_stem(inputs[0])}_search",
-            store=store or default_store(),
+            store=open_store(store),
             model="",
             choices=merge(merge(read_yaml(config) if config else {}, options), parse_assignments(set_ or [])),
             format=format,

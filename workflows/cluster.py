@@ -21,8 +21,9 @@ from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import structgen
-from structgen.errors import ClusterError
+from structgen.errors import ClusterError, StructgenError
 from structgen.manifest import error_text
+from structgen.store import Store
 
 Resources = Mapping[str, float]  # as Ray counts them: {"CPU": 2, "GPU": 1, "msa": 1}
 
@@ -96,17 +97,27 @@ def _lack(stage: str, demand: Resources, live: Sequence[Resources]) -> str:
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def _report(folders: Sequence[str]) -> tuple[str, str, list[str]]:
-    """Host, version and the folders that cannot be written to there."""
-    blind = [folder for folder in folders if not (Path(folder).is_dir() and os.access(folder, os.W_OK))]
-    return socket.gethostname(), structgen.__version__, blind
+def _report(folders: Sequence[Path], store: Store) -> tuple[str, str, list[str]]:
+    """Host, version and why one of the folders or the store cannot be used there."""
+    seen = [*folders, store.root] if isinstance(store.root, Path) else folders
+    blind = [folder for folder in seen if not (folder.is_dir() and os.access(folder, os.W_OK))]
+    problems = [f"cannot write to {folder}: put --out and --store on storage that every node sees" for folder in blind]
+    return socket.gethostname(), structgen.__version__, problems or _problems(store)
 
 
-def check_nodes(folders: Sequence[Path]) -> None:
-    """Raise `ClusterError` when a node does not see one of the folders or has another version of structgen."""
+def _problems(store: Store) -> list[str]:
+    try:
+        store.shelf.check()
+    except StructgenError as error:
+        return [f"cannot use the store: {error}"]
+    return []
+
+
+def check_nodes(folders: Sequence[Path], store: Store) -> None:
+    """Raise `ClusterError` when a node does not see one of the folders or the store, or has another version of structgen."""
     ids = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
     asked = [
-        _report.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote([str(f) for f in folders])
+        _report.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(folders, store)
         for node in ids
     ]
     try:
@@ -115,11 +126,11 @@ def check_nodes(folders: Sequence[Path]) -> None:
         raise ClusterError(f"a node of the cluster did not answer within {NODE_PATIENCE:g} s") from error
     except RayError as error:
         raise ClusterError(f"a node of the cluster cannot run structgen: {failure(error)}") from error
-    for host, version, blind in reports:
+    for host, version, problems in reports:
         if version != structgen.__version__:
             raise ClusterError(f"node {host} has structgen {version}, this machine {structgen.__version__}: install one version everywhere")
-        if blind:
-            raise ClusterError(f"node {host} cannot write to {blind[0]}: put --out and --store on storage that every node sees")
+        if problems:
+            raise ClusterError(f"node {host} {problems[0]}")
 
 
 def failure(error: BaseException) -> str:

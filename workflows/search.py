@@ -22,7 +22,6 @@ from structgen.manifest import RunManifest, job_errors, run_lock, stage_entries
 from structgen.run import Run, first_row
 from structgen.settings import Settings, resolve
 from structgen.stages import Search
-from structgen.store import Store
 from workflows import authentication, evidence, session
 from workflows.progress import display, followed
 
@@ -49,7 +48,7 @@ def search(request: session.Request, export: Path | None, console: Console) -> i
         session.print_errors(console, [str(error) for error in rejected])
         return 2
     run = _run(request, settings, jobs, console)
-    with run_lock(run.folder):
+    with run_lock(run.folder), run.store.in_use():
         manifest = RunManifest.load(run.folder)
         manifest.plan({job.slug: session.about(job) for job in jobs}, seeds=settings.seeds, finished=set(), **_facts(run, rejected))
         manifest.save()
@@ -66,7 +65,7 @@ def search(request: session.Request, export: Path | None, console: Console) -> i
 
 
 def _run(request: session.Request, settings: Settings, jobs: Sequence[Job], console: Console) -> Run:
-    store = Store(request.store.resolve())
+    store = request.store
     return Run(
         folder=request.out.resolve(),
         store=store,
@@ -96,7 +95,7 @@ def _work(where: str, run: Run, jobs: Sequence[Job]) -> None:
     from workflows.search_tasks import search_on_cluster
 
     with cluster.connected(where):
-        cluster.check_nodes([run.folder, run.store.root])
+        cluster.check_nodes([run.folder], run.store)
         with closing(search_on_cluster(run, rows)) as ended:
             for _ in ended:
                 continue

@@ -37,7 +37,7 @@ class Request:
 
     inputs: tuple[Path, ...]
     out: Path
-    store: Path
+    store: Store
     model: str
     choices: Mapping[str, Any]
     format: str = ""  # of the inputs; empty: by content
@@ -58,7 +58,7 @@ def predict(request: Request, console: Console) -> int:
     model = load_model(request.model, precision=checked.precision)
     settings = resolve(request.choices, model=request.model, sampling=model.config.sampling)
     takes = takes_templates(model.config)
-    store = Store(request.store.resolve())
+    store = request.store
     run = Run(
         folder=request.out.resolve(),
         store=store,
@@ -72,7 +72,7 @@ def predict(request: Request, console: Console) -> int:
         threads=request.threads or torch.get_num_threads(),
     )
     evidence.require_known(run, jobs, offline=request.offline)
-    with run_lock(run.folder):
+    with run_lock(run.folder), run.store.in_use():
         run.store.sweep()
         manifest = RunManifest.load(run.folder)
         finished = _finished(manifest, run, jobs)
@@ -147,7 +147,7 @@ def _work(where: str, run: Run, model: Model, jobs: Sequence[Job], shown: Displa
     from workflows import cluster
 
     with cluster.connected(where):
-        cluster.check_nodes([run.folder, run.store.root])
+        cluster.check_nodes([run.folder], run.store)
         patience = 0.0 if where == "local" else cluster.PATIENCE
         with closing(predict_on_cluster(line, rows, say=shown.say, patience=patience)) as ended:
             for _ in ended:
