@@ -1,0 +1,1 @@
+"""Sets of pictures and clips, and their files. Imports no network."""
