@@ -1,0 +1,161 @@
+"""The variants that Stable Diffusion 3 compares: one family of losses, in paths, readings and densities of times (Esser et al. 2024)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from structgen.generative import (
+    Cosine,
+    Endpoints,
+    Error,
+    Linear,
+    LogNormal,
+    Multistep,
+    Path,
+    Preconditioned,
+    Reading,
+    ReadNoise,
+    ReadVelocity,
+    Regression,
+    Time,
+    TimeSampler,
+    Uniform,
+    VarianceExploding,
+    VariancePreserving,
+    Weight,
+    X,
+    adams,
+    data_error,
+    dpm_plus_plus,
+    noise_error,
+    over,
+    velocity_error,
+)
+from structgen.generative.times import log_snr, then_data, uniform
+from structgen.generative.weights import Constant, Edm, Snr
+
+FIRST, LAST = 1e-3, 1 - 1e-3  # times of training, clear of the ends where a reading says nothing
+SIGMA_DATA = 1.0  # latents are scaled to it
+
+
+class Trajectory(Enum):
+    """A row of SD3's table 1 without its density of times."""
+
+    RF = "rf"
+    EPS_LINEAR = "eps/linear"
+    V_LINEAR = "v/linear"
+    V_COS = "v/cos"
+    EDM = "edm"
+    EDM_RF = "edm/rf"
+    EDM_COS = "edm/cos"
+
+
+@dataclass(frozen=True)
+class ReadRotation(Reading):
+    """The output is v = alpha noise - sigma data (Salimans & Ho 2022); for paths with alpha^2 + sigma^2 = 1."""
+
+    def inputs(self, path: Path, x: X, t: Time, s: Time) -> tuple[X, Tensor]:
+        return x, t[:, None]
+
+    def endpoints(self, path: Path, raw: X, x: X, t: Time, s: Time) -> Endpoints:
+        alpha, sigma = (over(c, x) for c in path.alpha_sigma(t))
+        return Endpoints(alpha * x - sigma * raw, sigma * x + alpha * raw)
+
+
+@dataclass(frozen=True)
+class Odds(TimeSampler):
+    """t / (1 - t) for uniform t: noise levels of `VarianceExploding` with the signal-to-noise ratios of the straight path."""
+
+    def from_normal(self, z: Tensor) -> Time:
+        return _inside(z) / (1 - _inside(z))
+
+    def log_density(self, t: Time) -> Time:
+        return -2 * (1 + t).log()
+
+
+@dataclass(frozen=True)
+class Tangents(TimeSampler):
+    """tan(pi t / 2) for uniform t: noise levels with the signal-to-noise ratios of the cosine path."""
+
+    def from_normal(self, z: Tensor) -> Time:
+        return (math.pi / 2 * _inside(z)).tan()
+
+    def log_density(self, t: Time) -> Time:
+        return math.log(2 / math.pi) - (1 + t**2).log()
+
+
+def _inside(z: Tensor) -> Tensor:
+    return torch.special.ndtr(z).clamp(FIRST, LAST)
+
+
+@dataclass(frozen=True)
+class Clamped(TimeSampler):
+    """Another density, its times kept clear of both ends of the path."""
+
+    density: TimeSampler
+
+    def from_normal(self, z: Tensor) -> Time:
+        return self.density.from_normal(z).clamp(FIRST, LAST)
+
+    def log_density(self, t: Time) -> Time:
+        return self.density.log_density(t)
+
+
+@dataclass(frozen=True)
+class Formulation:
+    """How a network is read, what is compared, and where times are drawn when nothing else is said."""
+
+    path: Path
+    reading: Reading
+    times: TimeSampler
+    weight: Weight
+    error: Error
+    start: float  # the noisy end of the sampler's grid
+    stop: float  # and the time from which its last step goes to data; 0: steps of equal length to data
+
+    def objective(self, times: TimeSampler | None = None) -> Regression:
+        """The loss, with another density of times where one is given."""
+        return Regression(self.path, self.times if times is None else Clamped(times), self.weight, self.error)
+
+    def grid(self, steps: int, start: float | None = None) -> Tensor:
+        """Times [steps + 1] from `start` to data: even ones where the path is straight, else even in log-SNR."""
+        first = self.start if start is None else start
+        if not self.stop:
+            return uniform(steps, first, 0.0)
+        return then_data(log_snr(self.path, steps - 1, first, self.stop))
+
+    def solver(self) -> Multistep:
+        """Second order, one evaluation a step."""
+        return dpm_plus_plus(2) if self.stop else adams(2)
+
+
+@dataclass(frozen=True)
+class SnrPlusOne:
+    """(alpha / sigma)^2 + 1: makes the data error that of v, for paths with alpha^2 + sigma^2 = 1."""
+
+    def __call__(self, path: Path, t: Time) -> Time:
+        return Snr()(path, t) + 1
+
+
+_EDGES = Uniform(FIRST, LAST)
+_EDM = Edm(SIGMA_DATA)
+_NOISIEST = 80.0  # EDM's largest noise level, in standard deviations of the data
+
+TRAJECTORIES: Mapping[Trajectory, Formulation] = MappingProxyType(
+    {
+        Trajectory.RF: Formulation(Linear(), ReadVelocity(), _EDGES, Constant(), velocity_error, 1.0, 0.0),
+        Trajectory.EPS_LINEAR: Formulation(VariancePreserving(), ReadNoise(), _EDGES, Constant(), noise_error, LAST, FIRST),
+        Trajectory.V_LINEAR: Formulation(VariancePreserving(), ReadRotation(), _EDGES, SnrPlusOne(), data_error, LAST, FIRST),
+        Trajectory.V_COS: Formulation(Cosine(), ReadRotation(), _EDGES, SnrPlusOne(), data_error, LAST, FIRST),
+        Trajectory.EDM: Formulation(VarianceExploding(), Preconditioned(SIGMA_DATA), LogNormal(), _EDM, data_error, _NOISIEST, 2e-3),
+        Trajectory.EDM_RF: Formulation(VarianceExploding(), Preconditioned(SIGMA_DATA), Odds(), _EDM, data_error, _NOISIEST, 2e-3),
+        Trajectory.EDM_COS: Formulation(VarianceExploding(), Preconditioned(SIGMA_DATA), Tangents(), _EDM, data_error, _NOISIEST, 2e-3),
+    }
+)

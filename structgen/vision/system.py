@@ -1,0 +1,117 @@
+"""A generator of pictures or clips with all that it needs: network, codec and text encoder in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from structgen.errors import ConfigError
+from structgen.generative import Denoiser
+from structgen.vision.clip import Clip, ClipConfig
+from structgen.vision.codec import Codec, CodecConfig, ImageCodec
+from structgen.vision.condition import Condition
+from structgen.vision.dit import DiT, DiTConfig
+from structgen.vision.formulations import TRAJECTORIES, Formulation, Trajectory
+from structgen.vision.mmdit import MMDiT, MMDiTConfig
+from structgen.vision.unet import UNet, UNetConfig
+from structgen.vision.video_codec import VideoCodec, VideoCodecConfig
+from structgen.vision.video_unet import VideoUNet, VideoUNetConfig
+from structgen.vision.words import PADDING, Vocabulary
+
+
+@dataclass(frozen=True)
+class NetworkChoice:
+    """One of these."""
+
+    dit: DiTConfig | None = None
+    mmdit: MMDiTConfig | None = None
+    unet: UNetConfig | None = None
+    video_unet: VideoUNetConfig | None = None
+
+    def build(self) -> nn.Module:
+        """Raises `ConfigError` unless exactly one is given."""
+        return _only(self, {"dit": DiT, "mmdit": MMDiT, "unet": UNet, "video_unet": VideoUNet})
+
+
+@dataclass(frozen=True)
+class CodecChoice:
+    """One of these."""
+
+    image: CodecConfig | None = None
+    video: VideoCodecConfig | None = None
+
+    def build(self) -> Codec:
+        """Raises `ConfigError` unless exactly one is given."""
+        return _only(self, {"image": ImageCodec, "video": VideoCodec})
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """A CLIP and its vocabulary."""
+
+    clip: ClipConfig
+    words: Vocabulary
+
+
+@dataclass(frozen=True)
+class SystemConfig:
+    """All that a model file holds beside weights. `size` is (channels, (frames,) rows, columns) of what is generated, in pixels."""
+
+    network: NetworkChoice
+    size: tuple[int, ...]
+    trajectory: Trajectory = Trajectory.RF
+    codec: CodecChoice | None = None
+    text: TextConfig | None = None
+    classes: tuple[str, ...] = ()
+    steps: int = 30
+    guidance: float = 2.0
+
+
+class System(nn.Module):
+    """The generator. Codec and text encoder stand still; `network` is what is trained."""
+
+    def __init__(self, config: SystemConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.network = config.network.build()
+        self.codec = config.codec.build().requires_grad_(False) if config.codec else None
+        self.clip = Clip(config.text.clip).requires_grad_(False) if config.text else None
+
+    @property
+    def formulation(self) -> Formulation:
+        return TRAJECTORIES[self.config.trajectory]
+
+    def denoiser(self) -> Denoiser[Condition]:
+        """The network as the core sees it."""
+        return Denoiser(self.network, self.formulation.path, self.formulation.reading)
+
+    def encoded(self, x: Tensor) -> Tensor:
+        """Pixels in [-1, 1] as what is diffused."""
+        return x if self.codec is None else self.codec.latent().encoded(x)
+
+    def decoded(self, z: Tensor) -> Tensor:
+        """The other way round."""
+        return z if self.codec is None else self.codec.latent().decoded(z)
+
+    def condition(self, *, labels: Tensor | None = None, captions: Sequence[str] | None = None) -> Condition:
+        """Classes and captions, as far as the model hears them. Raises `ConfigError` for those that it does not."""
+        if captions is None:
+            return Condition(label=labels)
+        if self.clip is None or self.config.text is None:
+            raise ConfigError("this model was trained without captions: give a label")
+        tokens = self.config.text.words.encode(captions).to(self.clip.log_scale.device)
+        with torch.no_grad():
+            words, whole = self.clip.texts(tokens)
+        return Condition(label=labels, tokens=words, mask=tokens != PADDING, vector=whole)
+
+
+def _only(choice: Any, classes: dict[str, Any]) -> Any:
+    given = {name: config for name in classes if (config := getattr(choice, name)) is not None}
+    if len(given) != 1:
+        raise ConfigError(f"found {', '.join(given) or 'none'}; expected one of {', '.join(classes)}")
+    ((name, config),) = given.items()
+    return classes[name](config)
