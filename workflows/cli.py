@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from structgen.errors import ConfigError
-from workflows.exit_status import INPUT_ERROR as INPUT_ERROR
-from workflows.exit_status import console as _console
-from workflows.exit_status import exit_status as _exit_status
-from workflows.runs_cli import runs
+from structgen.errors import ConfigError, InputError, StructgenError
+from workflows import pictures_cli
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Predict molecular structures.")
-app.add_typer(runs, name="runs")
+app.add_typer(pictures_cli.sample, name="sample")
+app.add_typer(pictures_cli.evaluate, name="evaluate")
+INPUT_ERROR, RUN_ERROR, STOPPED = 2, 3, 130
 Inputs = Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Job files of any format, or folders of them.")]
 FormatOption = Annotated[str, typer.Option(metavar="NAME", help="Format of the inputs, where their content leaves it open.")]
 UppercaseOption = Annotated[bool, typer.Option("--uppercase", help="Read small letters of sequences in JSON and YAML as capitals.")]
@@ -305,6 +307,26 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: on a busy machine, threads that spin starve those that work
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's end is like Ctrl-C: what is done is kept on record
     app()
+
+
+@contextmanager
+def _exit_status() -> Iterator[None]:
+    """Errors of structgen as text and exit status."""
+    try:
+        yield
+    except StructgenError as error:
+        typer.echo(f"structgen: {error}", err=True)
+        raise typer.Exit(INPUT_ERROR if isinstance(error, (InputError, ConfigError)) else RUN_ERROR) from error
+    except OSError as error:  # a full disk, a folder without permission
+        typer.echo(f"structgen: {error}", err=True)
+        raise typer.Exit(RUN_ERROR) from error
+    except KeyboardInterrupt as stop:
+        typer.echo("structgen: stopped; the same command again goes on from here", err=True)
+        raise typer.Exit(STOPPED) from stop
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 10_000)
 
 
 def _evidence(

@@ -56,7 +56,38 @@ def _confidence() -> type:
     return ConfidenceTraining
 
 
-KINDS: dict[str, Callable[[], type]] = {"structure": _structure, "confidence": _confidence}
+def _codec() -> type:
+    from structgen.tasks.codec import CodecTraining
+
+    return CodecTraining
+
+
+def _text() -> type:
+    from structgen.tasks.text import TextTraining
+
+    return TextTraining
+
+
+def _judge() -> type:
+    from structgen.tasks.judge import JudgeTraining
+
+    return JudgeTraining
+
+
+def _generator() -> type:
+    from structgen.tasks.generator import GeneratorTraining
+
+    return GeneratorTraining
+
+
+KINDS: dict[str, Callable[[], type]] = {
+    "structure": _structure,
+    "confidence": _confidence,
+    "codec": _codec,
+    "text": _text,
+    "judge": _judge,
+    "generator": _generator,
+}
 
 
 def read_run(path: Path, changes: Mapping[str, Any] | None = None) -> TrainingRun:
@@ -93,9 +124,7 @@ def device_of(run: TrainingRun) -> torch.device:
 def build_task(run: TrainingRun, out: Path) -> Task:
     """Network, data and loss of the run. Random weights are drawn from the seed."""
     torch.manual_seed(run.seed)
-    context = Context(
-        seed=run.seed, data=Path(run.data), out=out, device=device_of(run), precision=run.precision, init=run.init
-    )
+    context = Context(seed=run.seed, data=Path(run.data), out=out, device=device_of(run), precision=run.precision, init=run.init)
     return task_settings(run).build(context)
 
 

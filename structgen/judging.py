@@ -1,0 +1,145 @@
+"""What a generator of pictures or clips makes, measured against held-out ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from structgen.errors import ConfigError
+from structgen.metrics.frechet import Distances, distances
+from structgen.metrics.motion import speeds, words
+from structgen.pictures.sets import PictureSet, to_bytes, to_float
+from structgen.vision.clip import Clip
+from structgen.vision.draw import Drawing, draw
+from structgen.vision.judge import Judge
+from structgen.vision.system import System
+
+AT_ONCE = 64
+PACE = {"slow": 1.0, "fast": 2.0}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Distances to held-out pictures, and what is known beside them; `floor`: of as many training pictures, `codec`: of decoded ones."""
+
+    made: Distances
+    floor: Distances
+    codec: Distances | None
+    psnr: float | None  # of the codec on held-out pictures, dB
+    agreement: dict[str, float] = field(default_factory=dict)  # with what was asked for
+    count: int = 0
+
+
+def judge_pictures(system: System, judge: Judge, pictures: PictureSet, count: int, drawing: Drawing) -> tuple[Verdict, Tensor]:
+    """`count` pictures drawn with the labels and captions of held-out ones; the verdict and the pictures [count, *size] in [-1, 1].
+
+    Of clips every frame is judged. Raises `ConfigError` if the judge sees another kind of picture.
+    """
+    real, trained = cut(pictures.part(True), system, count), cut(pictures.part(False), system, count)
+    if real.pixels.shape[1:] != system.config.size:
+        raise ConfigError(f"{pictures.where} holds pictures of {real.pixels.shape[1:]}, the model makes {system.config.size}")
+    if judge.config.channels != system.config.size[0]:
+        raise ConfigError(
+            f"the judge sees {judge.config.channels} channels, the model makes {system.config.size[0]}: train one on single frames"
+        )
+    asked = real.take(np.arange(count) % len(real))
+    made = drawn(system, asked, drawing)
+    features = in_parts(lambda x: judge.features(frames(x)))
+    of_real = features(real.tensor())
+    decoded = None if system.codec is None else in_parts(lambda x: system.decoded(system.encoded(x)))(real.tensor())
+    verdict = Verdict(
+        made=distances(features(made).numpy(), of_real.numpy()),
+        floor=distances(features(trained.tensor()).numpy(), of_real.numpy()),
+        codec=None if decoded is None else distances(features(decoded).numpy(), of_real.numpy()),
+        psnr=None if system.codec is None else system.codec.latent().signal_to_noise(real.tensor()[:AT_ONCE], 2.0).mean().item(),
+        agreement=agreement(made, asked, judge, system.clip, system),
+        count=count,
+    )
+    return verdict, made
+
+
+def cut(pictures: PictureSet, system: System, count: int) -> PictureSet:
+    """`count` of them spread over the set, clips as long as the model's."""
+    chosen = pictures.take(np.linspace(0, len(pictures) - 1, min(count, len(pictures))).astype(int))
+    if not pictures.is_video:
+        return chosen
+    length = system.config.size[1]
+    return PictureSet(
+        chosen.pixels[:, :, :length], chosen.held_out, chosen.labels, chosen.classes, chosen.captions, chosen.velocity, chosen.where
+    )
+
+
+def drawn(system: System, asked: PictureSet, drawing: Drawing) -> Tensor:
+    """A picture for each label and caption, through bytes as a file would hold it."""
+    parts = []
+    for n, start in enumerate(range(0, len(asked), AT_ONCE)):
+        rows = asked.take(np.arange(start, min(start + AT_ONCE, len(asked))))
+        cond = system.condition(
+            labels=torch.from_numpy(rows.labels) if asked.classes else None, captions=rows.captions if system.clip is not None else None
+        )
+        own = Drawing(drawing.steps, drawing.guidance, drawing.seed + n, drawing.strength)
+        parts.append(to_float(to_bytes(draw(system, cond, len(rows), own))))
+    return torch.cat(parts)
+
+
+def agreement(made: Tensor, asked: PictureSet, judge: Judge, clip: Clip | None, system: System) -> dict[str, float]:
+    """Shares of pictures that show what was asked for: the class, and of captioned clips pace and direction; the CLIP score."""
+    found: dict[str, float] = {}
+    if asked.classes == judge.config.classes:
+        logits = in_parts(lambda x: judge(frames(x)).softmax(1))(made)
+        guess = logits.reshape(len(made), -1, logits.shape[1]).mean(1).argmax(1).numpy()
+        found["class"] = float((guess == asked.labels).mean())
+    if asked.is_video and asked.velocity is not None and asked.captions:
+        found |= motion_agreement(to_bytes(made), asked.captions)
+        if "class" in found:
+            right = [motion_fits(speed, caption) for speed, caption in zip(speeds(to_bytes(made)), asked.captions, strict=True)]
+            found["caption"] = float(np.mean((guess == asked.labels) & np.array(right)))
+    if clip is not None and system.config.text is not None and asked.captions:
+        with torch.no_grad():
+            _, texts = clip.texts(system.config.text.words.encode(asked.captions))
+        found["clip_score"] = (in_parts(clip.pictures)(made) * texts).sum(1).mean().item()
+    return found
+
+
+def motion_agreement(clips: np.ndarray, captions: Sequence[str]) -> dict[str, float]:
+    """How often the pace and the direction of the caption are seen, and how far the speed is off, pixels a frame."""
+    found = np.nan_to_num(speeds(clips))
+    seen = [words(speed) for speed in found]
+    wanted = np.stack([asked_speed(caption) for caption in captions])
+    return {
+        "pace": float(np.mean([pace in caption.split() for (pace, _), caption in zip(seen, captions, strict=True)])),
+        "direction": float(np.mean([caption.endswith(way) for (_, way), caption in zip(seen, captions, strict=True)])),
+        "speed_error": float(np.abs(found - wanted).max(1).mean()),
+        "speed_within_half": float((np.abs(found - wanted).max(1) < 0.5).mean()),
+    }
+
+
+def motion_fits(speed: np.ndarray, caption: str) -> bool:
+    """Whether a clip moves as its caption says."""
+    pace, way = words(np.nan_to_num(speed))
+    return pace in caption.split() and caption.endswith(way)
+
+
+def asked_speed(caption: str) -> np.ndarray:
+    """Pixels a frame along columns and rows that a caption of moving digits says."""
+    pace = next(value for word, value in PACE.items() if word in caption.split())
+    return np.array([pace * ("up" not in caption.split()), pace * ("left" not in caption.split())])
+
+
+def frames(x: Tensor) -> Tensor:
+    """Clips as pictures [n t, c, h, w]; pictures as they are."""
+    return x.transpose(1, 2).flatten(0, 1) if x.ndim == 5 else x
+
+
+def in_parts(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Without gradients, few rows at once."""
+
+    def called(x: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return torch.cat([function(part) for part in x.split(AT_ONCE)])
+
+    return called

@@ -1,0 +1,155 @@
+"""Training of a generator of pictures or clips, on their latents."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from structgen.errors import ConfigError
+from structgen.generative import CosMap, Drop, LogitNormal, Mode, TimeSampler, generators
+from structgen.generative.ema import Weights
+from structgen.pictures.files import read_set
+from structgen.pictures.sets import PictureSet
+from structgen.precision import autocast
+from structgen.tasks.batches import Batch, Batching, draw_batch, indices
+from structgen.tasks.task import Context, Task
+from structgen.train import Metrics
+from structgen.vision.condition import Condition, emptied
+from structgen.vision.files import Coded, Text, config_json, load, save
+from structgen.vision.formulations import Trajectory
+from structgen.vision.system import NetworkChoice, System, SystemConfig
+
+ENCODED_AT_ONCE = 64
+
+
+class Density(Enum):
+    """Where times are drawn (SD3, section 3.1)."""
+
+    OWN = "own"  # of the trajectory
+    LOGIT_NORMAL = "logit-normal"
+    MODE = "mode"
+    COSMAP = "cosmap"
+
+
+@dataclass(frozen=True)
+class GeneratorTraining:
+    """What `task:` of `kind: generator` holds. `codec` and `text` are model files; without them pixels are diffused and classes heard."""
+
+    network: NetworkChoice
+    codec: str = ""
+    text: str = ""
+    trajectory: Trajectory = Trajectory.RF
+    density: Density = Density.LOGIT_NORMAL
+    mean: float = 0.0  # of the logit-normal density
+    std: float = 1.0
+    scale: float = 1.29  # of the mode density
+    drop: float = 0.1
+    steps: int = 30  # of sampling, kept in the model file
+    guidance: float = 2.0
+    batches: Batching = field(default_factory=Batching)
+    held_out: int = 256
+    side: int = 64
+
+    def build(self, context: Context) -> GeneratorTask:
+        return GeneratorTask(self, context)
+
+    def times(self) -> TimeSampler | None:
+        """None: the trajectory's own."""
+        choices = {Density.LOGIT_NORMAL: LogitNormal(self.mean, self.std), Density.MODE: Mode(self.scale), Density.COSMAP: CosMap()}
+        return choices.get(self.density)
+
+
+class GeneratorTask(Task[Batch]):
+    """A loss of the core on latents, with the condition lost at times."""
+
+    def __init__(self, settings: GeneratorTraining, context: Context) -> None:
+        self.settings, self.context = settings, context
+        pictures = read_set(context.data, settings.side)
+        self.train, self.held_out = pictures.part(False), pictures.part(True)
+        self.system = start_system(settings, pictures).to(context.device)
+        self.network = self.system.network
+        self.objective = Drop(self.system.formulation.objective(settings.times()), emptied, settings.drop)
+
+    @cached_property
+    def latents(self) -> Tensor:
+        """Of the whole training set, where nothing is cut or mirrored: encoded once."""
+        whole = Batching(size=1, frames=self.settings.batches.frames)
+        if self.settings.batches != Batching(size=self.settings.batches.size, frames=whole.frames):
+            raise ConfigError("task.batches: latents are of whole pictures; crop and mirror when the codec is trained")
+        return self._encoded(self.train)
+
+    @torch.no_grad()
+    def _encoded(self, pictures: PictureSet) -> Tensor:
+        frames, x = self.settings.batches.frames, pictures.tensor()
+        x = x[:, :, :frames] if frames else x
+        parts = x.split(ENCODED_AT_ONCE)
+        return torch.cat([self.system.encoded(part.to(self.context.device)).cpu() for part in parts])
+
+    def example(self, place: int) -> Batch:
+        rows = torch.from_numpy(indices(len(self.train), self.settings.batches.size, place, self.context.seed))
+        if self.settings.codec:
+            return Batch(self.latents[rows], rows)
+        return draw_batch(self.train, self.settings.batches, place, self.context.seed)
+
+    def loss(self, example: Batch, rng: torch.Generator) -> tuple[Tensor, Metrics]:
+        cond = self.condition(self.train, example.index)
+        with autocast(self.context.device, self.context.precision):
+            loss = self.objective(self.system.denoiser(), example.x.to(self.context.device), cond, rng)
+        return loss.total.mean(), {name: part.mean().item() for name, part in loss.parts.items()}
+
+    def condition(self, pictures: PictureSet, index: Tensor) -> Condition:
+        """What the network hears of these pictures."""
+        labels = torch.from_numpy(pictures.labels)[index].to(self.context.device) if pictures.classes else None
+        captions = [pictures.captions[i] for i in index.tolist()] if self.system.clip is not None else None
+        return self.system.condition(labels=labels, captions=captions)
+
+    def config(self) -> str:
+        return config_json(self.system)
+
+    def publish(self, average: Weights, path: Path, *, card: str) -> None:
+        save(self._averaged(average), path, card=card)
+
+    @torch.no_grad()
+    def validate(self, average: Weights) -> Metrics:
+        """The loss on held-out pictures, with the same noise every time."""
+        system = self._averaged(average)
+        objective = system.formulation.objective(self.settings.times())
+        x = self._encoded(self.held_out.take(torch.arange(min(self.settings.held_out, len(self.held_out))).numpy()))
+        cond = self.condition(self.held_out, torch.arange(len(x)))
+        return {"loss": objective(system.denoiser(), x.to(self.context.device), cond, generators(0, len(x))).total.mean().item()}
+
+    def _averaged(self, average: Weights) -> System:
+        system = copy.deepcopy(self.system)
+        system.network.load_state_dict(average)
+        return system.eval()
+
+
+def start_system(settings: GeneratorTraining, pictures: PictureSet) -> System:
+    """The network with new weights beside the codec and the text encoder of the files that the settings name."""
+    codec = load(Path(settings.codec), Coded) if settings.codec else None
+    text = load(Path(settings.text), Text) if settings.text else None
+    size = tuple(int(n) for n in pictures.pixels.shape[1:])
+    if settings.batches.frames:
+        size = (size[0], settings.batches.frames, *size[2:])
+    config = SystemConfig(
+        network=settings.network,
+        size=size,
+        trajectory=settings.trajectory,
+        codec=codec.config if codec else None,
+        text=text.config if text else None,
+        classes=pictures.classes,
+        steps=settings.steps,
+        guidance=settings.guidance,
+    )
+    system = System(config)
+    parts: list[tuple[nn.Module | None, nn.Module | None]] = [(system.codec, codec and codec.codec), (system.clip, text and text.clip)]
+    for own, given in parts:
+        if own is not None and given is not None:
+            own.load_state_dict(given.state_dict())
+    return system
