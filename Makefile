@@ -16,6 +16,7 @@ $(VENV)/.installed: pyproject.toml
 demo: $(VENV)/.installed
 	$(BIN)/structgen predict data/examples/demo.fasta --msa data/examples/msas --out runs/demo
 	@echo "Structures: runs/demo/<job>/<job>_model.cif and .pdb (best sample), one folder a sample beside them."
+	$(BIN)/structgen report runs/demo
 
 test: $(VENV)/.installed
 	$(BIN)/python -m ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from contextlib import closing
@@ -167,6 +168,8 @@ def report(manifest: RunManifest, console: Console) -> int:
     texts = [entry["error"] for entry in rejected]
     texts += [text if text.startswith(job["source"]) else f"{job['source']}: {stage}: {text}" for job, stage, _, text in failures]
     print_errors(console, texts)
+    if counts["done"]:
+        console.print(f"To look at it: structgen report {shlex.quote(str(manifest.run))}", markup=False, highlight=False, soft_wrap=True)
     if any(kind == "run" for _, _, kind, _ in failures):
         return 3
     return 2 if texts else 0
