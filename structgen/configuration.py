@@ -46,6 +46,8 @@ def _value(hint: Any, value: Any, path: str) -> Any:
         return value
     if origin is tuple:
         return _tuple(arguments, value, path)
+    if origin is dict:
+        return _dictionary(arguments[1], value, path)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
@@ -57,6 +59,12 @@ def _value(hint: Any, value: Any, path: str) -> Any:
     if type(value) is not hint:
         raise ConfigError(f"{path}: found {value!r} of type {type(value).__name__}; expected {hint.__name__}")
     return value
+
+
+def _dictionary(hint: Any, value: Any, path: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise ConfigError(f"{path}: found {value!r}; expected a mapping")
+    return {name: _value(hint, item, f"{path}.{name}") for name, item in value.items()}
 
 
 def _member(hint: type[enum.Enum], value: Any, path: str) -> enum.Enum:

@@ -30,29 +30,50 @@ def generator(seed: int, purpose: str) -> torch.Generator:
 
 @torch.inference_mode()
 def fold(
-    tokens: Tokens, batch: Batch, model: Model, sampling: Sampling, seed: int, *, on_step: Callable[[int, int], None] | None = None
+    tokens: Tokens,
+    batch: Batch,
+    model: Model,
+    sampling: Sampling,
+    seed: int,
+    *,
+    at_once: int = 0,
+    on_step: Callable[[int, int], None] | None = None,
 ) -> list[Prediction]:
     """The samples of one seed, in the order they were drawn. The same seed gives the same bytes.
 
-    `batch` holds one job (b = 1), unposed reference conformers. Raises `NumericalError` when coordinates are not finite.
+    `batch` holds one job (b = 1), unposed reference conformers. `at_once` samples are denoised together, 0: all of them; fewer take less
+    memory, and differ in the last digits as sums in another order do. Raises `NumericalError` when coordinates are not finite.
     """
     network = model.network
     batch = pose_conformers(batch, generator(seed, "conformers"))
     trunk = network.trunk(batch, cycles=sampling.cycles, rng=generator(seed, "msa"))
     condition = network.diffusion.condition(batch, trunk)
     times, solver = sampling_schedule(sampling, model.config.diffusion.sigma_data)
-    draws = generators(seed, sampling.samples)
-    noise = normal_like(torch.zeros(sampling.samples, batch.atoms, 3), draws)
-    atoms = sample(
-        network.denoiser.path,
-        partial(network.denoiser, cond=condition),
-        solver,
-        times,
-        float(times[0]) * noise,
-        draws,
-        before_step=CentreRandomAugmentation(batch.atom_mask),
-        on_step=on_step,
-    )
+    step = min(at_once or sampling.samples, sampling.samples)
+    parts = []
+    for first in range(0, sampling.samples, step):
+        draws = generators(seed, min(step, sampling.samples - first), first)
+        noise = normal_like(torch.zeros(len(draws), batch.atoms, 3), draws)
+        part = sample(
+            network.denoiser.path,
+            partial(network.denoiser, cond=condition),
+            solver,
+            times,
+            float(times[0]) * noise,
+            draws,
+            before_step=CentreRandomAugmentation(batch.atom_mask),
+            on_step=_counted(on_step, first // step, -(-sampling.samples // step)),
+        )
+        parts.append(part)
+    atoms = torch.cat(parts)
     if not torch.isfinite(atoms).all():
         raise NumericalError(f"seed {seed}: coordinates are not finite; try float32 (--set precision=float32) or fewer cycles")
     return predictions(tokens, batch, network, trunk, atoms, seed)
+
+
+def _counted(on_step: Callable[[int, int], None] | None, part: int, parts: int) -> Callable[[int, int], None] | None:
+    """Steps of one part of the samples as steps of all parts."""
+    if on_step is None:
+        return None
+    report = on_step
+    return lambda done, steps: report(part * steps + done, parts * steps)

@@ -72,10 +72,16 @@ def fan_out(row: Row, seeds: Sequence[int]) -> list[Row]:
 
 
 def gather(rows: Sequence[Row]) -> Row:
-    """The rows of a job's seeds as one again, for Write; it carries the first error among them."""
-    first = next((row for row in rows if row["error"]), rows[0])
-    folds = {str(row["seed"]): row["fold"] for row in sorted(rows, key=lambda row: int(row["seed"])) if not row["error"]}
-    return {name: value for name, value in first.items() if name not in ("seed", "fold")} | {"folds": json.dumps(folds)}
+    """The rows of a job's seeds as one again, for Write.
+
+    Seeds that failed are named in `lost` and do not hold back the others; where none was folded the row carries their first error.
+    """
+    in_order = sorted(rows, key=lambda row: int(row["seed"]))
+    folded = [row for row in in_order if not row["error"]]
+    folds = {str(row["seed"]): row["fold"] for row in folded}
+    lost = {str(row["seed"]): row["error"] for row in in_order if row["error"]}
+    whole = {name: value for name, value in (folded or in_order)[0].items() if name not in ("seed", "fold")}
+    return whole | {"folds": json.dumps(folds)} | ({"lost": json.dumps(lost)} if lost else {})
 
 
 def given_key(sequence: str, digests: Sequence[str]) -> str:

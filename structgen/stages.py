@@ -211,7 +211,8 @@ class Fold:
             torch.set_num_threads(self._run.threads)
             tokens = tokenise(build_atoms(Job.from_json(str(row["job"]))))
             batch = batch_from_bytes(self._run.store.read(features))
-            samples = predict.fold(tokens, batch, self._model, self._run.settings.sampling, seed, on_step=attempt.step)
+            at_once = int(row.get("at_once", 0))
+            samples = predict.fold(tokens, batch, self._model, self._run.settings.sampling, seed, at_once=at_once, on_step=attempt.step)
             return predictions_to_bytes(samples)
 
         return {**row, "fold": attempt.artifact(attempt.under(fold_key(self._run, features, seed)), make)}
@@ -232,7 +233,8 @@ class Write:
         attempt.computing()
         predictions = [sample for key in folds.values() for sample in predictions_from_bytes(self._run.store.read(key))]
         tokens = tokenise(build_atoms(job))
-        write_job(self._run.folder, job, tokens, predictions, self._provenance(job, tokens, evidence))
+        provenance = _without(self._provenance(job, tokens, evidence), json.loads(str(row.get("lost", "{}"))))
+        write_job(self._run.folder, job, tokens, predictions, provenance)
         return {**row, "folder": job.slug}
 
     def _provenance(self, job: Job, tokens: Tokens, evidence: Evidence) -> Provenance:
@@ -255,6 +257,13 @@ class Write:
 
 def _own_template_bytes(chain: Chain) -> bytes:
     return templates_to_bytes(own_templates(chain))
+
+
+def _without(provenance: Provenance, lost: dict[str, str]) -> Provenance:
+    """The same where some seeds failed: they are no part of the results, and a note says why."""
+    seeds = tuple(seed for seed in provenance.seeds if str(seed) not in lost)
+    notes = tuple(f"seed {seed} is missing: {error}" for seed, error in lost.items())
+    return dataclasses.replace(provenance, seeds=seeds, notes=(*provenance.notes, *notes))
 
 
 def _own_note(count: int) -> str:

@@ -229,9 +229,11 @@ def test_stop_request_is_no_error_of_a_job(run: Run):
     assert RunManifest.load(run.folder).jobs == {}
 
 
-def test_gathered_row_has_the_seeds_in_order_and_the_first_error():
-    """Whatever order the seeds end in, their row is the same; one failed seed fails the job, with its reason."""
+def test_gathered_row_has_the_seeds_in_order_and_what_was_lost():
+    """Whatever order the seeds end in, their row is the same; a failed seed is named and holds back none, all failed fail the job."""
     rows = [{"slug": "a", "error": "", "seed": seed, "fold": f"k{seed}"} for seed in (10, 9, 2)]
     assert gather(rows) == gather(rows[::-1]) == {"slug": "a", "error": "", "folds": '{"2": "k2", "9": "k9", "10": "k10"}'}
     lost = {"slug": "a", "error": "not finite", "seed": 9}
-    assert gather([rows[0], lost, rows[2]])["error"] == "not finite"
+    some = gather([rows[0], lost, rows[2]])
+    assert some == {"slug": "a", "error": "", "folds": '{"2": "k2", "10": "k10"}', "lost": '{"9": "not finite"}'}
+    assert gather([{**lost, "seed": 10}, {**lost, "error": "first"}])["error"] == "first"

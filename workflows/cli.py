@@ -5,39 +5,46 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from structgen.errors import ConfigError, InputError, StructgenError
-from workflows import pictures_cli
+from workflows import cost_cli, pictures_cli
+from workflows.options import (
+    ClusterOption,
+    ConfigOption,
+    DateOption,
+    DeadlineOption,
+    FixOption,
+    FormatOption,
+    Inputs,
+    MemoryOption,
+    MmseqsOption,
+    ModelOption,
+    MsaOption,
+    SeqdbOption,
+    ServerOption,
+    SetOption,
+    StoreOption,
+    TemplatesOption,
+    ThreadsOption,
+    UppercaseOption,
+    choices_of,
+    console,
+    evidence_choices,
+    exit_status,
+    model_named,
+    sampling_choices,
+    stem,
+)
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Predict molecular structures.")
 app.add_typer(pictures_cli.sample, name="sample")
 app.add_typer(pictures_cli.evaluate, name="evaluate")
-INPUT_ERROR, RUN_ERROR, STOPPED = 2, 3, 130
-Inputs = Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Job files of any format, or folders of them.")]
-FormatOption = Annotated[str, typer.Option(metavar="NAME", help="Format of the inputs, where their content leaves it open.")]
-UppercaseOption = Annotated[bool, typer.Option("--uppercase", help="Read small letters of sequences in JSON and YAML as capitals.")]
-FixOption = Annotated[bool, typer.Option("--fix-nucleic", help="Read T in RNA as U, and U in DNA as T.")]
-MsaOption = Annotated[Path | None, typer.Option(metavar="DIR|FILE", help="Alignments (a3m, Stockholm), found by first rows.")]
-TemplatesOption = Annotated[str, typer.Option(metavar="DIR|FILE|none", help="mmCIF files to search for templates.")]
-DateOption = Annotated[str, typer.Option(metavar="YYYY-MM-DD", help="Latest release of templates that are searched.")]
-ClusterOption = Annotated[str, typer.Option(metavar="local|auto|ADDRESS", help="Run on Ray; in this process when not given.")]
-ConfigOption = Annotated[Path | None, typer.Option(metavar="YAML", help="Settings from a file; options and --set win.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. sampling.noise_scale=1.")]
-StoreOption = Annotated[
-    str, typer.Option(metavar="DIR|s3://BUCKET/PREFIX", help="Where artifacts are kept; $STRUCTGEN_STORE or the user's cache.")
-]
-SeqdbOption = Annotated[list[Path] | None, typer.Option(metavar="FASTA[.gz]", help="Database for jackhmmer; may be given again.")]
-MmseqsOption = Annotated[list[Path] | None, typer.Option(metavar="DIR|PATH", help="Database for mmseqs2; may be given again.")]
-ServerOption = Annotated[str, typer.Option(metavar="URL", help="ColabFold server to ask for alignments: the sequences go there.")]
-DeadlineOption = Annotated[float, typer.Option(metavar="MINUTES", min=0.0, help="Most that the server is waited for, in all.")]
+app.command(no_args_is_help=True)(cost_cli.estimate)
+app.command()(cost_cli.calibrate)
 
 
 @app.command(no_args_is_help=True)
@@ -46,7 +53,7 @@ def predict(
         list[Path], typer.Argument(metavar="INPUT...", help="Job files of any format, or folders of them; see docs/inputs.md.")
     ],
     out: Annotated[Path | None, typer.Option(help="Folder of the results; runs/<input's name> when not given.")] = None,
-    model: Annotated[str, typer.Option(metavar="NAME|FILE", help="Shipped model or checkpoint; see `structgen models`.")] = "",
+    model: ModelOption = "",
     msa: MsaOption = None,
     seqdb: SeqdbOption = None,
     mmseqs_db: MmseqsOption = None,
@@ -64,40 +71,40 @@ def predict(
     config: ConfigOption = None,
     set_: SetOption = None,
     store: StoreOption = "",
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads of one fold; 0: all cores.")] = 0,
+    threads: ThreadsOption = 0,
+    memory: MemoryOption = 0.0,
     format: FormatOption = "",
     uppercase: UppercaseOption = False,
     fix_nucleic: FixOption = False,
 ) -> None:
     """Predict the structures of all records. The same command again goes on where the last one stopped."""
-    with _exit_status():
-        from structgen.alphafold3.model import DEFAULT_MODEL
+    with exit_status():
         from structgen.io.jobs.reading import Options
-        from structgen.settings import merge, parse_assignments, read_yaml
         from structgen.store import open_store
         from workflows import session
+        from workflows.resources import requested
 
-        sampling = {"samples": samples, "steps": steps, "cycles": cycles}
-        options: dict[str, Any] = {"sampling": {name: value for name, value in sampling.items() if value is not None}}
-        options |= _evidence(msa, seqdb, mmseqs_db, msa_server, templates, max_template_date)
+        options = sampling_choices(samples, steps, cycles, seeds) | evidence_choices(
+            msa, seqdb, mmseqs_db, msa_server, templates, max_template_date
+        )
         options |= {"evidence": str(evidence.absolute())} if evidence else {}
-        options |= {"seeds": _seeds(seeds)} if seeds else {}
-        choices = merge(merge(read_yaml(config) if config else {}, options), parse_assignments(set_ or []))
-        named = model or str(choices.pop("model", DEFAULT_MODEL))
+        choices = choices_of(config, options, set_)
+        resources = requested(choices, memory)
         request = session.Request(
             inputs=tuple(inputs),
-            out=out or Path("runs") / _stem(inputs[0]),
+            out=out or Path("runs") / stem(inputs[0]),
             store=open_store(store),
-            model=str(Path(named).absolute()) if Path(named).is_file() else named,
+            model=model_named(model, choices),
             choices=choices,
             format=format,
             options=Options(uppercase, fix_nucleic),
             cluster=cluster,
             threads=threads,
+            resources=resources,
             offline=offline,
             deadline=60 * msa_deadline,
         )
-        raise typer.Exit(session.predict(request, _console()))
+        raise typer.Exit(session.predict(request, console()))
 
 
 @app.command(no_args_is_help=True)
@@ -109,11 +116,11 @@ def validate(
     fix_nucleic: FixOption = False,
 ) -> None:
     """Say what is understood of every job, without weights or network. Exit status 2 where one cannot be used."""
-    with _exit_status():
+    with exit_status():
         from structgen.io.jobs.reading import Options
         from workflows.inputs import validate
 
-        raise typer.Exit(validate(inputs, Options(uppercase, fix_nucleic), format, as_json=json, console=_console()))
+        raise typer.Exit(validate(inputs, Options(uppercase, fix_nucleic), format, as_json=json, console=console()))
 
 
 app.command("check", no_args_is_help=True, hidden=True)(validate)
@@ -140,26 +147,29 @@ def search(
     fix_nucleic: FixOption = False,
 ) -> None:
     """Find the evidence of all records and no more: alignments and templates, kept in the store for every later run."""
-    with _exit_status():
+    with exit_status():
         from structgen.io.jobs.reading import Options
-        from structgen.settings import merge, parse_assignments, read_yaml
         from structgen.store import open_store
         from workflows import session
+        from workflows.resources import requested
         from workflows.search import search
 
-        options = _evidence(msa, seqdb, mmseqs_db, msa_server, templates, max_template_date)
+        options = evidence_choices(msa, seqdb, mmseqs_db, msa_server, templates, max_template_date)
+        choices = choices_of(config, options, set_)
+        resources = requested(choices, 0.0)
         request = session.Request(
             inputs=tuple(inputs),
-            out=out or Path("runs") / f"{_stem(inputs[0])}_search",
+            out=out or Path("runs") / f"{stem(inputs[0])}_search",
             store=open_store(store),
             model="",
-            choices=merge(merge(read_yaml(config) if config else {}, options), parse_assignments(set_ or [])),
+            choices=choices,
             format=format,
             options=Options(uppercase, fix_nucleic),
             cluster=cluster,
+            resources=resources,
             deadline=60 * msa_deadline,
         )
-        raise typer.Exit(search(request, export, _console()))
+        raise typer.Exit(search(request, export, console()))
 
 
 search_db = typer.Typer(no_args_is_help=True, help="Databases of mmseqs2.")
@@ -175,7 +185,7 @@ def build_search_db(
     threads: Annotated[int, typer.Option(min=0, help="0: all cores.")] = 0,
 ) -> None:
     """Build a database for `--mmseqs-db` once; needs the program mmseqs (mmseqs2)."""
-    with _exit_status():
+    with exit_status():
         from structgen.search.mmseqs_database import build_database
 
         built = build_database(fasta, out, shards=shards, index=index, threads=threads or len(os.sched_getaffinity(0)))
@@ -194,21 +204,35 @@ def convert_input(
     fix_nucleic: FixOption = False,
 ) -> None:
     """Write jobs in another format, and say what that cannot hold."""
-    with _exit_status():
+    with exit_status():
         from structgen.io.jobs.reading import Options
         from workflows.inputs import Conversion, convert
 
         wanted = Conversion(tuple(inputs), to, out, strict, format, Options(uppercase, fix_nucleic))
-        raise typer.Exit(convert(wanted, _console(), Console(stderr=True, width=10_000)))
+        raise typer.Exit(convert(wanted, console(), Console(stderr=True, width=10_000)))
 
 
 @app.command(no_args_is_help=True)
 def status(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, as given to --out.")]) -> None:
     """Say how far a run is and what went wrong in it."""
-    with _exit_status():
+    with exit_status():
         from workflows import session
 
-        raise typer.Exit(session.status(run, _console()))
+        raise typer.Exit(session.status(run, console()))
+
+
+@app.command(no_args_is_help=True)
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, as given to --out.")],
+    out: Annotated[Path | None, typer.Option(metavar="FILE.html|DIR", help="RUN/report.html, or RUN/report when not given.")] = None,
+    split: Annotated[bool, typer.Option("--split", help="A folder with a page and data that load on demand, for large runs.")] = False,
+    limit: Annotated[int, typer.Option(metavar="MB", help="From this size on, a page takes only the best sample of a job.")] = 32,
+) -> None:
+    """Write a run as one page for any browser: table, structures, PAE, alignments, scores, files. It needs no network."""
+    with exit_status():
+        from workflows.report import report
+
+        report(run, out, limit, split=split, console=console())
 
 
 @app.command(no_args_is_help=True)
@@ -228,12 +252,12 @@ def report(
 @app.command()
 def models() -> None:
     """List the models that ship with structgen."""
-    with _exit_status():
+    with exit_status():
         from structgen.alphafold3.model import DEFAULT_MODEL, list_models, load_model
 
         for name in list_models():
             mark = " (default)" if name == DEFAULT_MODEL else ""
-            _console().print(f"{name}{mark}\n  {load_model(name).card}", markup=False, highlight=False, soft_wrap=True)
+            console().print(f"{name}{mark}\n  {load_model(name).card}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -243,7 +267,7 @@ def lecture(
     seed: Annotated[int, typer.Option(help="Of what is drawn and of tiny trainings.")] = 0,
 ) -> None:
     """Draw a method of diffusion models or flow matching on a two-dimensional set."""
-    with _exit_status():
+    with exit_status():
         from workflows.lecture import gallery
 
         if name == "all":
@@ -262,10 +286,10 @@ def convert(
     out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="Where the converted model goes.")],
 ) -> None:
     """Convert a public checkpoint (Protenix, OpenFold3 0.5.0) for `structgen predict --model OUT.safetensors`."""
-    with _exit_status():
+    with exit_status():
         from workflows.convert import convert_checkpoint
 
-        convert_checkpoint(checkpoint, out, _console())
+        convert_checkpoint(checkpoint, out, console())
 
 
 @app.command(no_args_is_help=True)
@@ -281,7 +305,7 @@ def train(
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all cores.")] = 0,
 ) -> None:
     """Train a model. The same command again goes on where the last one stopped."""
-    with _exit_status():
+    with exit_status():
         from structgen.settings import parse_assignments
         from workflows.training_session import TrainingRequest, run_training
 
@@ -289,14 +313,14 @@ def train(
         changes |= {"init": str(Path(init).absolute()) if Path(init).is_file() else init} if init else {}
         request = TrainingRequest(
             config=config,
-            out=out or Path("runs") / _stem(config),
+            out=out or Path("runs") / stem(config),
             changes=changes | parse_assignments(set_ or []),
             minutes=minutes,
             cluster=cluster,
             workers=workers,
             threads=threads,
         )
-        raise typer.Exit(run_training(request, _console()))
+        raise typer.Exit(run_training(request, console()))
 
 
 @app.command(no_args_is_help=True)
@@ -307,7 +331,7 @@ def export(
     terms: Annotated[str, typer.Option(help="Under which the weights may be used.")] = "Apache-2.0",
 ) -> None:
     """Write a trained model in bfloat16, as a package ships it."""
-    with _exit_status():
+    with exit_status():
         import torch
 
         from structgen.alphafold3.model import load_model, save_model
@@ -321,51 +345,6 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: on a busy machine, threads that spin starve those that work
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's end is like Ctrl-C: what is done is kept on record
     app()
-
-
-@contextmanager
-def _exit_status() -> Iterator[None]:
-    """Errors of structgen as text and exit status."""
-    try:
-        yield
-    except StructgenError as error:
-        typer.echo(f"structgen: {error}", err=True)
-        raise typer.Exit(INPUT_ERROR if isinstance(error, (InputError, ConfigError)) else RUN_ERROR) from error
-    except OSError as error:  # a full disk, a folder without permission
-        typer.echo(f"structgen: {error}", err=True)
-        raise typer.Exit(RUN_ERROR) from error
-    except KeyboardInterrupt as stop:
-        typer.echo("structgen: stopped; the same command again goes on from here", err=True)
-        raise typer.Exit(STOPPED) from stop
-
-
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else 10_000)
-
-
-def _evidence(
-    msa: Path | None, seqdb: list[Path] | None, mmseqs_db: list[Path] | None, msa_server: str, templates: str, max_date: str
-) -> dict[str, Any]:
-    """Choices of what is known of the proteins; what was not named is not among them."""
-    paths = {name: [str(path.absolute()) for path in found or ()] for name, found in (("seqdb", seqdb), ("mmseqs_db", mmseqs_db))}
-    named: dict[str, Any] = {name: found for name, found in paths.items() if found}
-    named |= {"msa": str(msa.absolute())} if msa else {}
-    named |= {"msa_server": msa_server} if msa_server else {}
-    named |= {"templates": "" if templates == "none" else str(Path(templates).absolute())} if templates else {}
-    return named | ({"template_search": {"max_date": max_date}} if max_date else {})
-
-
-def _stem(path: Path) -> str:
-    """The input's name without what says its format."""
-    name = path.resolve().name.removesuffix(".gz")
-    return Path(name).stem if Path(name).suffix in (".fasta", ".fa", ".faa", ".json", ".yaml", ".yml", ".csv", ".tsv", ".a3m") else name
-
-
-def _seeds(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise ConfigError(f"--seeds {text}: expected numbers with commas between them, for example 1,2,3") from error
 
 
 if __name__ == "__main__":

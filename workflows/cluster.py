@@ -13,6 +13,7 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ import structgen
 from structgen.errors import ClusterError, StructgenError
 from structgen.manifest import error_text
 from structgen.store import Store
+from workflows.resources import Demand
 
 Resources = Mapping[str, float]  # as Ray counts them: {"CPU": 2, "GPU": 1, "msa": 1}
 
+MIB = float(1 << 20)
 PATIENCE = 120.0  # seconds that work waits for a resource that no live node has
 NODE_PATIENCE = 120.0  # seconds for a node to answer; a first worker that imports torch takes up to 20
 
@@ -72,28 +75,64 @@ def _require_listener(address: str) -> None:
         raise ClusterError(f"cluster {address!r} cannot be reached: {error}; is `ray start --head` running there?") from error
 
 
-def nodes() -> list[dict[str, float]]:
-    """The resources of every live node."""
-    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+@dataclass(frozen=True)
+class Node:
+    """A live node: what it has, and what it is labelled with."""
+
+    id: str
+    resources: Resources
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def memory(self) -> float:
+        """MiB that Ray counts for work."""
+        return self.resources.get("memory", 0.0) / MIB
 
 
-def places(demand: Resources, live: Sequence[Resources]) -> int:
+def nodes() -> list[Node]:
+    """Every live node."""
+    return [Node(node["NodeID"], dict(node["Resources"]), dict(node.get("Labels") or {})) for node in ray.nodes() if node["Alive"]]
+
+
+def labelled(demand: Demand, live: Sequence[Node]) -> list[Node]:
+    """The nodes that have the labels which the demand names."""
+    return [node for node in live if all(node.labels.get(name) == value for name, value in demand.labels.items())]
+
+
+def places_on(demand: Demand, node: Node) -> int:
+    """How many pieces of work with this demand a node holds at once, its labels apart."""
+    return min((int(node.resources.get(name, 0.0) / amount + 1e-9) for name, amount in demand.amounts.items()), default=1)
+
+
+def places(demand: Demand, live: Sequence[Node]) -> int:
     """How many pieces of work with this demand the live nodes hold at once."""
-    wanted = {name: amount for name, amount in demand.items() if amount > 0}
-    return sum(min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in wanted.items()) for node in live)
+    return sum(places_on(demand, node) for node in labelled(demand, live))
 
 
-def lacking(demands: Mapping[str, Resources], live: Sequence[Resources]) -> list[str]:
-    """One sentence for each stage that no live node can serve: which resource is missing, and what the nodes have."""
+def largest_memory(demand: Demand) -> float:
+    """MiB of the largest node that can serve the demand; 0 where none can yet, or none says."""
+    return max((node.memory for node in labelled(demand, nodes()) if places_on(demand, node)), default=0.0)
+
+
+def lacking(demands: Mapping[str, Demand], live: Sequence[Node]) -> list[str]:
+    """One sentence for each stage that no live node can serve: which resource or label is missing, and what the nodes have."""
     return [_lack(stage, demand, live) for stage, demand in demands.items() if not places(demand, live)]
 
 
-def _lack(stage: str, demand: Resources, live: Sequence[Resources]) -> str:
-    needs = ", ".join(f"{amount:g} {name}" for name, amount in demand.items() if amount > 0)
-    best = {name: max((node.get(name, 0.0) for node in live), default=0.0) for name in demand}
-    short = [f"{name} (most on one node: {best[name]:g})" for name, amount in demand.items() if best[name] < amount]
+def _lack(stage: str, demand: Demand, live: Sequence[Node]) -> str:
+    needs = ", ".join([f"{amount:g} {name}" for name, amount in demand.amounts.items()] + _labels(demand))
+    able = labelled(demand, live)
+    count = f"{len(live)} live node{'s' if len(live) != 1 else ''}"
+    if live and not able:
+        return f"{stage} needs {needs} on one node; no node has the label {' and '.join(_labels(demand))}, {count}"
+    best = {name: max((node.resources.get(name, 0.0) for node in able), default=0.0) for name in demand.amounts}
+    short = [f"{name} (most on one node: {best[name]:g})" for name, amount in demand.amounts.items() if best[name] < amount]
     missing = "missing " + ", ".join(short) if short else "no single node has all of these"
-    return f"{stage} needs {needs} on one node; {missing}, {len(live)} live node{'s' if len(live) != 1 else ''}"
+    return f"{stage} needs {needs} on one node; {missing}, {count}"
+
+
+def _labels(demand: Demand) -> list[str]:
+    return [f"{name}={value}" for name, value in demand.labels.items()]
 
 
 @ray.remote(num_cpus=0, max_retries=0)
@@ -116,10 +155,7 @@ def _problems(store: Store) -> list[str]:
 def check_nodes(folders: Sequence[Path], store: Store) -> None:
     """Raise `ClusterError` when a node does not see one of the folders or the store, or has another version of structgen."""
     ids = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
-    asked = [
-        _report.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(folders, store)
-        for node in ids
-    ]
+    asked = [_report.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(folders, store) for node in ids]
     try:
         reports = ray.get(asked, timeout=NODE_PATIENCE)
     except GetTimeoutError as error:

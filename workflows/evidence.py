@@ -113,4 +113,3 @@ def _parts(search: Search, job: Job) -> list[Part]:
         return search.parts(job)
     except StructgenError:
         return []
-

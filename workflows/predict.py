@@ -8,11 +8,12 @@ over workers and gathered again without a shuffle.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from structgen.alphafold3.model import load_model
 from structgen.run import Row, Run, fan_out, gather, seeds_of
 from structgen.stages import Fold
+from workflows.resources import Demand, Resources
 
 Stage = Callable[[Row], Row]
 Maker = Callable[[Run], Stage]  # importable by name, so that it can travel
@@ -27,6 +28,12 @@ class Line:
     featurise: Maker
     fold: Maker
     write: Maker
+    resources: Resources = field(default_factory=Resources)
+
+    @property
+    def demands(self) -> dict[str, Demand]:
+        """What one piece of each stage takes of a node."""
+        return self.resources.demands(self.run.threads)
 
 
 def load_fold(run: Run) -> Fold:
@@ -43,11 +50,11 @@ def predict_here(line: Line, rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def predict_on_cluster(line: Line, rows: Iterable[Row], *, say: Callable[[str], None], patience: float) -> Generator[Row, None, None]:
-    """All jobs on the cluster that this process is connected to, longest first; yields every job's last row as it ends.
+    """All jobs on the cluster that this process is connected to, the costliest first; yields every job's last row as it ends.
 
     `say` hears which resource is missing while the work waits for one, at most `patience` seconds long. Raises `ClusterError` when the
     work cannot go on.
     """
     from workflows.dispatch import Dispatcher
 
-    yield from Dispatcher(line, say=say, patience=patience).run(rows)
+    yield from Dispatcher(line, say=say, patience=patience).run(list(rows))

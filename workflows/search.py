@@ -54,7 +54,7 @@ def search(request: session.Request, export: Path | None, console: Console) -> i
         manifest.save()
         with followed(manifest, display(console, manifest, len(settings.seeds))) as shown:
             able = evidence.search_batches(run, jobs, request.deadline, shown.say)
-            _work(request.cluster, run, able)
+            _work(request, run, able)
         done = [job for job in able if stage_entries(manifest.jobs[job.slug], "search")[0]["status"] == "done"]
         listed = write_list(run.folder, _chains(run, done))
         packed = write_archive(export, listed, run.store) if export else 0
@@ -83,7 +83,8 @@ def _facts(run: Run, rejected: Sequence[Exception]) -> dict[str, Any]:
     return {"software": structgen.__version__, "settings": settings, "store": str(run.store.root), "rejected": refused}
 
 
-def _work(where: str, run: Run, jobs: Sequence[Job]) -> None:
+def _work(request: session.Request, run: Run, jobs: Sequence[Job]) -> None:
+    where = request.cluster
     rows = [first_row(job) for job in jobs]
     if not where:
         stage = Search(run)
@@ -96,7 +97,7 @@ def _work(where: str, run: Run, jobs: Sequence[Job]) -> None:
 
     with cluster.connected(where):
         cluster.check_nodes([run.folder], run.store)
-        with closing(search_on_cluster(run, rows)) as ended:
+        with closing(search_on_cluster(run, rows, request.resources.search)) as ended:
             for _ in ended:
                 continue
 

@@ -16,20 +16,23 @@ from rich.console import Console
 import structgen
 from structgen.alphafold3.config import Sampling
 from structgen.alphafold3.model import Model, load_model
+from structgen.cost.plan import memory_here
 from structgen.errors import ConfigError, InputError
 from structgen.features.job import Job
 from structgen.io.jobs.read import read_jobs
 from structgen.io.jobs.reading import Options
 from structgen.io.jobs.unsupported import unsupported
 from structgen.manifest import RunManifest, is_running, job_errors, job_status, run_lock, stage_entries
-from structgen.run import Run, first_row
+from structgen.run import Run
 from structgen.search.server_http import Patience
 from structgen.settings import Settings, differences, resolve
 from structgen.stages import Featurise, Fold, Search, Write, is_complete, result_key, takes_templates
 from structgen.store import Store
 from workflows import authentication, evidence
+from workflows.planning import planner, rows_to_run
 from workflows.predict import Line, load_fold, predict_here, predict_on_cluster
 from workflows.progress import Display, display, followed
+from workflows.resources import Resources
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Request:
     options: Options = field(default_factory=Options)  # how the inputs are read; its limits are those of the settings
     cluster: str = ""  # empty: in process
     threads: int = 0  # of one fold; 0: as many as the machine has cores
+    resources: Resources = field(default_factory=Resources)
     offline: bool = False  # nothing is searched: what is not known is an error before the first fold
     deadline: float = Patience().deadline  # seconds for all that a server is asked for
 
@@ -82,7 +86,7 @@ def predict(request: Request, console: Console) -> int:
         if left:
             with followed(manifest, display(console, manifest, len(settings.seeds))) as shown:
                 able = evidence.search_batches(run, left, request.deadline, shown.say)
-                _work(request.cluster, run, model, able, shown)
+                _work(request, run, model, able, shown)
         return report(manifest, console)
 
 
@@ -134,14 +138,15 @@ def about(job: Job) -> dict[str, Any]:
     return {"name": job.name, "source": job.source, "tokens": job.residues} | seeds
 
 
-def _work(where: str, run: Run, model: Model, jobs: Sequence[Job], shown: Display) -> None:
+def _work(request: Request, run: Run, model: Model, jobs: Sequence[Job], shown: Display) -> None:
     if not jobs:
         return
-    rows = [first_row(job) for job in jobs]
-    line = Line(run, Search, Featurise, load_fold, Write)
+    line = Line(run, Search, Featurise, load_fold, Write, request.resources)
+    where = request.cluster
     if not where:
         here = replace(line, fold=lambda run: Fold(run, model))
-        for _ in predict_here(here, rows):
+        memory = request.resources.memory_of(memory_here())
+        for _ in predict_here(here, rows_to_run(run, planner(run.settings, model, run.threads, memory), jobs)):
             continue
         return
     authentication.declare(where)
@@ -149,6 +154,8 @@ def _work(where: str, run: Run, model: Model, jobs: Sequence[Job], shown: Displa
 
     with cluster.connected(where):
         cluster.check_nodes([run.folder], run.store)
+        memory = request.resources.memory_of(cluster.largest_memory(line.demands["fold"]))
+        rows = rows_to_run(run, planner(run.settings, model, run.threads, memory), jobs)
         patience = 0.0 if where == "local" else cluster.PATIENCE
         with closing(predict_on_cluster(line, rows, say=shown.say, patience=patience)) as ended:
             for _ in ended:

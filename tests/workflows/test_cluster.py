@@ -21,7 +21,9 @@ from tests.workflows.conftest import REPOSITORY, Command, results, start_command
 from tests.workflows.test_cli import attempts, sequence, write_fasta
 from tests.workflows.test_resume import finished, kill_in_the_middle
 from workflows import cluster, dispatch
+from workflows.cluster import Node
 from workflows.predict import Line, predict_here, predict_on_cluster
+from workflows.resources import Demand
 
 pytestmark = pytest.mark.timeout(600)  # a worker imports torch, which takes its time on a busy machine
 
@@ -127,17 +129,26 @@ def test_missing_resource_is_named(ray_session: None, run: Run):
 
 
 def test_places_and_what_is_lacking():
-    """Places are counted on single nodes; a sentence names what is short, or that no node has all of it together."""
+    """Places are counted on single nodes that have the labels; a sentence names what is short, or that no node has all of it together."""
     places, lacking = cluster.places, cluster.lacking
-    nodes = [{"CPU": 4.0, "memory": 1e9}, {"CPU": 2.0, "GPU": 1.0}]
-    assert [places({"CPU": n}, nodes) for n in (1.0, 1.5, 2.0, 3.0, 5.0)] == [6, 3, 3, 1, 0]
-    assert places({"CPU": 0.5, "GPU": 1.0}, nodes) == 1 and places({"GPU": 0.0, "CPU": 4.0}, nodes) == 1
-    assert lacking({"fold": {"CPU": 2.0}}, nodes) == []
-    assert lacking({"search": {"msa": 1.0}}, nodes) == ["search needs 1 msa on one node; missing msa (most on one node: 0), 2 live nodes"]
-    assert lacking({"fold": {"CPU": 4.0, "GPU": 1.0}}, nodes) == [
+    nodes = [Node("a", {"CPU": 4.0, "memory": 1e9}), Node("b", {"CPU": 2.0, "GPU": 1.0}, {"kind": "H100"})]
+    assert [places(Demand(cpus=n), nodes) for n in (1.0, 1.5, 2.0, 3.0, 5.0)] == [6, 3, 3, 1, 0]
+    assert places(Demand(0.5, 1.0), nodes) == 1 and places(Demand(4.0), nodes) == 1
+    assert places(Demand(1.0, labels={"kind": "H100"}), nodes) == 2
+    assert lacking({"fold": Demand(2.0)}, nodes) == []
+    assert lacking({"search": Demand(custom={"msa": 1.0})}, nodes) == [
+        "search needs 1 msa on one node; missing msa (most on one node: 0), 2 live nodes"
+    ]
+    assert lacking({"fold": Demand(4.0, 1.0)}, nodes) == [
         "fold needs 4 CPU, 1 GPU on one node; no single node has all of these, 2 live nodes"
     ]
-    assert "0 live nodes" in lacking({"fold": {"CPU": 1.0}}, [])[0]
+    assert lacking({"fold": Demand(1.0, labels={"kind": "B200"})}, nodes) == [
+        "fold needs 1 CPU, kind=B200 on one node; no node has the label kind=B200, 2 live nodes"
+    ]
+    assert lacking({"fold": Demand(3.0, labels={"kind": "H100"})}, nodes) == [
+        "fold needs 3 CPU, kind=H100 on one node; missing CPU (most on one node: 2), 2 live nodes"
+    ]
+    assert "0 live nodes" in lacking({"fold": Demand(1.0)}, [])[0]
 
 
 AUTHENTICATION = """

@@ -17,9 +17,10 @@ from structgen.generative.times import karras, uniform
 from tests.conformance import clouds
 from tests.tolerance import FLOAT64_IDENTITY, assert_close
 from tests.workflows.conftest import REPOSITORY
-from workflows.cli import INPUT_ERROR, app
+from workflows.cli import app
 from workflows.lecture import distilled, flows, gallery, learned, noising, sampling, scores, transport
 from workflows.lecture.sets import Blobs, Effort, moons, ring, sliced_w2, spiral, three
+from workflows.options import INPUT_ERROR
 
 SMALL = Effort(points=50, lines=8, updates=3, steps=12)
 F64 = torch.float64
