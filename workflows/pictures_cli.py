@@ -61,14 +61,14 @@ def sample_video(
 
 
 def _sample(model, out, video, prompt, label, count, steps, guidance, seed, init, strength, mask, control) -> None:  # type: ignore[no-untyped-def]
-    from workflows.cli import _console, _exit_status
+    from workflows.options import console, exit_status
     from workflows.pictures import SampleRequest, sample_pictures
 
-    with _exit_status():
+    with exit_status():
         request = SampleRequest(
             model, out, video, tuple(prompt or ()), tuple(label or ()), count, steps, guidance, seed, init, strength, mask, control
         )
-        raise typer.Exit(sample_pictures(request, _console()))
+        raise typer.Exit(sample_pictures(request, console()))
 
 
 @evaluate.command("images", no_args_is_help=True)
@@ -83,9 +83,9 @@ def evaluate_images(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where evaluation.json and sheets go.")] = None,
 ) -> None:
     """Frechet and kernel distance, precision, recall and agreement of a model's pictures or clips with held-out ones."""
-    from workflows.cli import _console, _exit_status
+    from workflows.options import console, exit_status
     from workflows.pictures import EvaluateRequest, evaluate_pictures
 
-    with _exit_status():
+    with exit_status():
         request = EvaluateRequest(model, judge, data, count, tuple(steps or ()), guidance, seed, out)
-        raise typer.Exit(evaluate_pictures(request, _console()))
+        raise typer.Exit(evaluate_pictures(request, console()))
