@@ -16,7 +16,6 @@ from structgen.run import Run, first_row
 from structgen.search.batch import Means, Part, search_missing
 from structgen.search.digests import file_digest
 from structgen.search.given import find_alignments, require_use
-from structgen.search.mmseqs_binary import find_mmseqs
 from structgen.search.mmseqs_database import open_database
 from structgen.search.server_http import Access, Patience, check_host
 from structgen.search.sources import FastaSource, MmseqsSource, ServerSource, Source
@@ -96,8 +95,6 @@ def search_batches(run: Run, jobs: Sequence[Job], deadline: float, say: Callable
     """Search at once for all that pays in batches; returns the jobs that can go on. The others are on record as failed."""
     search = Search(run)
     parts = {job.slug: _parts(search, job) for job in jobs}
-    if any(isinstance(source, MmseqsSource) for source in run.sources):
-        find_mmseqs()
     means = Means(len(os.sched_getaffinity(0)), Access.from_environment(), Patience(deadline=deadline))
     lost = search_missing([part for group in parts.values() for part in group], run.store, means, say)
     reasons = {job.slug: next((lost[part] for part in parts[job.slug] if part in lost), None) for job in jobs}

@@ -12,6 +12,7 @@ from structgen.errors import StructgenError
 from structgen.features.msa import Msa
 from structgen.io.a3m import write_a3m
 from structgen.search.mmseqs import search_mmseqs
+from structgen.search.mmseqs_binary import find_mmseqs
 from structgen.search.mmseqs_database import open_database
 from structgen.search.server import Query, search_on_server
 from structgen.search.server_http import Access, Http, Patience
@@ -70,7 +71,7 @@ def search_missing(
         missing = [part for part in group if not store.holds(part.key)]
         if missing:
             say(f"{source.name}: searching for {len(missing)} of {len(group)} alignments; the others are known")
-        for part, found in _search(source, missing, store, means):
+        for part, found in _search(source, missing, store, means, say):
             if isinstance(found, StructgenError):
                 failed[part] = found
             else:
@@ -85,17 +86,18 @@ def _by_source(parts: Sequence[Part]) -> Mapping[Source, list[Part]]:
     return groups
 
 
-def _search(source: Source, parts: Sequence[Part], store: Store, means: Means) -> Iterator[Outcome]:
+def _search(source: Source, parts: Sequence[Part], store: Store, means: Means, say: Callable[[str], None]) -> Iterator[Outcome]:
     if not parts:
         return iter(())
     if isinstance(source, MmseqsSource):
         return _mmseqs(source, parts, store, means)
     if isinstance(source, ServerSource):
-        return _server(source, parts, means)
+        return _server(source, parts, means, say)
     raise TypeError(f"{source} is searched job by job")
 
 
 def _mmseqs(source: MmseqsSource, parts: Sequence[Part], store: Store, means: Means) -> Iterator[Outcome]:
+    find_mmseqs()  # where it is not installed the run ends with one error, not every job with the same
     database = open_database(Path(source.path), store)
     require_same(database.digest, source)
     for start in range(0, len(parts), MMSEQS_BATCH):
@@ -108,9 +110,9 @@ def _mmseqs(source: MmseqsSource, parts: Sequence[Part], store: Store, means: Me
             yield from ((part, packed(found[part.sequence])) for part in batch)
 
 
-def _server(source: ServerSource, parts: Sequence[Part], means: Means) -> Iterator[Outcome]:
+def _server(source: ServerSource, parts: Sequence[Part], means: Means, say: Callable[[str], None]) -> Iterator[Outcome]:
     """A pair is asked for once, and answers for all its chains."""
-    http = Http(source.host, means.access, means.patience, random.Random())
+    http = Http(source.host, means.access, means.patience, random.Random(), say)
     by_query: dict[Query, list[Part]] = {}
     for part in parts:
         query = Query(part.partners, paired=True) if part.partners else Query((part.sequence,))

@@ -42,7 +42,7 @@ class Database:
 
 
 def load_database(path: Path) -> Database:
-    """The sequences of a protein FASTA file, `.gz` or not, kept for the process's life until another database is asked for.
+    """The sequences of a protein FASTA file, `.gz` or not, kept for the process's life, the last eight of them.
 
     Raises `InputError` for a file that cannot be read or holds no proteins.
     """
@@ -53,7 +53,7 @@ def load_database(path: Path) -> Database:
     return _load(path.resolve(), state.st_size, state.st_mtime_ns)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=8)
 def _load(path: Path, size: int, modified: int) -> Database:
     """Size and time of change are part of the key, so that an edited file is read again."""
     if not read_head(path, 64).strip():  # which also says plainly what is wrong with a file that is packed, or not, against its name

@@ -121,10 +121,13 @@ def _ask(http: Http, endpoint: str, mode: str, sequences: Sequence[str], files: 
 
 def _complete(http: Http, endpoint: str, form: dict[str, str], what: str) -> str:
     """The ticket, once it is complete. One that the server does not know any more is submitted again."""
-    ticket = ""
+    ticket, last = "", ""
     for times in itertools.count():
         reply = http.ask(f"ticket/{ticket}") if ticket else http.ask(endpoint, form)
         status = str(reply.get("status", ""))
+        if status != last and status.isalpha():
+            http.say(f"{http.host}: {what}: {status[:20]}")
+            last = status
         if status == "COMPLETE":
             return _ticket_of(reply, http.host)
         if status == "ERROR":

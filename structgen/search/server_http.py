@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any, BinaryIO, cast
 
@@ -88,9 +88,10 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 class Http:
-    """One server. The clock starts when it is made."""
+    """One server. The clock starts when it is made; `say` hears what happens."""
 
-    def __init__(self, host: str, access: Access, patience: Patience, rng: random.Random) -> None:
+    def __init__(self, host: str, access: Access, patience: Patience, rng: random.Random, say: Callable[[str], None]) -> None:
+        self.say = say
         self.host, self._access, self._patience, self._rng = check_host(host, access), access, patience, rng
         self._ends = time.monotonic() + patience.deadline
         self._opener = urllib.request.build_opener(_NoRedirect)

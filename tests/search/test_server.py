@@ -21,6 +21,7 @@ from structgen.search.server_http import Access, Http, Patience, ServerDown, che
 from tests.search.colabfold_server import ENV, Archive, Behaviour, Stub, bomb, files_of, homologues, honest, serving, tar_of
 
 A, B, C = "MKTAYIAKQRQISFVK", "GSHMLEDPVDAFK", "MVLSPADKTNVKAAW"
+SAID: list[str] = []
 QUICK = Patience(deadline=20.0, answer=5.0, first_wait=0.001, longest_wait=0.005, tries=4)
 
 
@@ -33,7 +34,7 @@ def stub() -> Iterator[Stub]:
 def ask(
     stub: Stub, queries: Sequence[Query], settings: ServerSettings | None = None, patience: Patience = QUICK, access: Access | None = None
 ) -> dict[Query, Answer | StructgenError]:
-    http = Http(stub.host, access or Access(), patience, random.Random(0))
+    http = Http(stub.host, access or Access(), patience, random.Random(0), SAID.append)
     return dict(search_on_server(http, settings or ServerSettings(), queries))
 
 
@@ -129,8 +130,10 @@ RECOVERED = {
 def test_what_passes_is_waited_for(stub: Stub, name: str):
     """The same alignment in the end, after so many submissions."""
     stub.behaviour, posts = RECOVERED[name]
+    SAID.clear()
     assert texts(ask(stub, one(A))) == {A: expected(A, "U", "E")}
     assert len(stub.asked("/ticket/msa")) == posts
+    assert SAID[-2:] == [f"{stub.host}: 1 sequence(s): {status}" for status in ("RUNNING", "COMPLETE")]
 
 
 LASTING = {
@@ -160,7 +163,7 @@ def test_a_server_that_is_not_there_is_told():
     """Nobody listens."""
     with serving() as stub:
         host = stub.host
-    http = Http(host, Access(), QUICK, random.Random(0))
+    http = Http(host, Access(), QUICK, random.Random(0), SAID.append)
     ((_, error),) = search_on_server(http, ServerSettings(), one(A))
     assert isinstance(error, ServerDown) and "cannot be reached" in str(error) and "refused" in str(error)
 

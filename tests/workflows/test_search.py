@@ -212,3 +212,31 @@ def test_wrong_words_are_told(command: Command, tmp_path: Path, monkeypatch: pyt
     said = command("search-db", "build", SEQDB, "new")
     assert said.status == 2 and "is no program that can be run" in said.text and not (tmp_path / "new").exists()
     assert server_http.Access.from_environment({}).headers == {}
+
+
+def test_chains_that_were_searched_alone_pair_in_any_complex(command: Command, tmp_path: Path):
+    """Rows are paired when features are made, by the species in their headers: a complex of known chains searches nothing."""
+    write_fasta(tmp_path / "alone.fasta", list(zip("ab", INSULIN, strict=True)))
+    said = command("search", "alone.fasta", "--out", "alone", "--seqdb", SEQDB)
+    assert said.status == 0 and "2 of 2 done, 2 of them searched" in said.text
+    write_fasta(tmp_path / "complex.fasta", [("ab", ":".join(INSULIN)), ("bab", ":".join((INSULIN[1], *INSULIN)))])
+    assert command("predict", "complex.fasta", "--out", "o", "--seqdb", SEQDB, "--offline", *FAST).status == 0
+    assert attempts(tmp_path / "o")["ab", "search", ""] == attempts(tmp_path / "o")["bab", "search", ""] == 0
+    store = Store(tmp_path / "store")
+    msas = [read_msa(store, listed(tmp_path / "alone")[chain]["msa"]) for chain in INSULIN]
+    assert len(pair_rows([msa.descriptions for msa in msas], per_species=9)) >= 1
+
+
+def test_the_cluster_finds_the_same(command: Command, tmp_path: Path, ray_session: None):
+    """The stage alone on Ray: the same list, the same artifacts; a record whose search fails is told and ends no other."""
+    (tmp_path / "broken.a3m").write_text(f">q\n{UBIQUITIN}\n>x\nMK\n")
+    write_fasta(tmp_path / "in.fasta", [("u", UBIQUITIN), ("a", INSULIN[0]), ("b", INSULIN[1]), ("b2", INSULIN[1])])
+    words = ("search", "in.fasta", "--seqdb", SEQDB, "--msa", "broken.a3m")
+    here = command(*words, "--out", "here")
+    there = command(*words, "--out", "there", "--cluster", "local", "--store", "other")
+    assert here.status == there.status == 2 and here.text.count("row has another width") == there.text.count("row has another width") == 1
+    assert listed(tmp_path / "here") == listed(tmp_path / "there") and len(listed(tmp_path / "there")) == 2
+    counts = attempts(tmp_path / "there")
+    assert counts["b", "search", ""] + counts["b2", "search", ""] == counts["a", "search", ""] == 1
+    for chain in listed(tmp_path / "here").values():
+        assert Store(tmp_path / "store").read(chain["msa"]) == Store(tmp_path / "other").read(chain["msa"])

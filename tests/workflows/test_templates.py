@@ -17,10 +17,11 @@ from structgen.alphafold3.model import AlphaFold3, save_model
 from structgen.manifest import RunManifest
 from tests.io.jobs.made import af3, protein, structure_cif
 from tests.search.test_templates import SRP, STRUCTURES
-from tests.workflows.conftest import Command, results
+from tests.workflows.conftest import REPOSITORY, Command, results
 from tests.workflows.test_cli import attempts
 from tests.workflows.test_inputs import atoms
 
+SEQDB = REPOSITORY / "data" / "examples" / "seqdb.fasta.gz"
 FAST = ("--samples", "1", "--steps", "1", "--cycles", "1")
 ALONE = {"unpairedMsa": "", "pairedMsa": ""}
 QUERY = SRP.sequence[40:98].replace("NSMTM", "NSLTM")  # a close relative of the resolved part
@@ -190,3 +191,15 @@ def test_a_cluster_gives_the_same_bytes(
     assert command(*words, "--out", "there", "--cluster", "local", "--store", tmp_path / "other").status == 0
     assert results(tmp_path / "here") == results(tmp_path / "there")
     assert RunManifest.load(tmp_path / "there").document["settings"]["structures"]
+
+
+def test_templates_travel_too(command: Command, tmp_path: Path, folder: Path, four_slots: Path):
+    """They are searched whatever the model; one that was not trained with them says so."""
+    fasta(tmp_path / "in.fasta", QUERY)
+    said = command("search", "in.fasta", "--out", "s", "--templates", folder, "--export", "e.tar", "--seqdb", SEQDB)
+    assert said.status == 0 and "1 templates  searched in seqdb.fasta.gz; templates searched in structures" in said.text
+    words = ("predict", "in.fasta", *FAST, "--model", four_slots)
+    assert command(*words, "--out", "here", "--templates", folder, "--seqdb", SEQDB).status == 0
+    assert command(*words, "--out", "far", "--evidence", "e.tar", "--store", "elsewhere").status == 0
+    assert results(tmp_path / "far") == results(tmp_path / "here")
+    assert manifest(tmp_path / "far", "first")["templates"]["A"][0]["file"] == "1dul.cif.gz"
