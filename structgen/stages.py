@@ -78,9 +78,10 @@ class Search:
 
     def _work(self, row: Row, attempt: Attempt) -> Row:
         job = Job.from_json(str(row["job"]))
-        evidence = self.evidence(job)
-        attempt.under(",".join(key for key in (*evidence.msas, *evidence.templates) if key))
-        for found in self.found(job):
+        evidence, everything = self.evidence(job), self.found(job)
+        keys = [*evidence.msas, *evidence.templates, *(key for found in everything for key in found.searched)]
+        attempt.under(",".join(key for key in dict.fromkeys(keys) if key))  # all that a sweep of the store must leave
+        for found in everything:
             if found.key and not self._run.store.holds(found.key):
                 for step in found.steps:
                     attempt.artifact(*step)

@@ -65,6 +65,8 @@ def test_several_databases_are_one_alignment_and_another_one_costs_only_itself(c
     store = Store(tmp_path / "store")
     one, two, both = (read_msa(store, listed(tmp_path / out)[UBIQUITIN]["msa"]) for out in ("odd", "even", "both"))
     assert both.descriptions == one.descriptions + two.descriptions[1:] and len(one.rows) > 5 and len(two.rows) > 5
+    named = json.loads((tmp_path / "both" / "run.json").read_text())["jobs"]["u"]["stages"]["search"]["key"].split(",")
+    assert set(named) >= {listed(tmp_path / out)[UBIQUITIN]["msa"] for out in ("odd", "even", "both")}  # a sweep of the store keeps them
     before = {path.name for path in (tmp_path / "store").glob("??/*")}
     assert command("search", "in.fasta", "--out", "again", "--seqdb", even, "--seqdb", odd).status == 0
     assert len({path.name for path in (tmp_path / "store").glob("??/*")} - before) == 1  # the other order of the same two
