@@ -235,20 +235,6 @@ def report(
         report(run, out, limit, split=split, console=console())
 
 
-@app.command(no_args_is_help=True)
-def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, as given to --out.")],
-    out: Annotated[Path | None, typer.Option(metavar="FILE.html|DIR", help="RUN/report.html, or RUN/report when not given.")] = None,
-    split: Annotated[bool, typer.Option("--split", help="A folder with a page and data that load on demand, for large runs.")] = False,
-    limit: Annotated[int, typer.Option(metavar="MB", help="From this size on, a page takes only the best sample of a job.")] = 32,
-) -> None:
-    """Write a run as one page for any browser: table, structures, PAE, alignments, scores, files. It needs no network."""
-    with _exit_status():
-        from workflows.report import report
-
-        report(run, out, limit, split=split, console=_console())
-
-
 @app.command()
 def models() -> None:
     """List the models that ship with structgen."""
