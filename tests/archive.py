@@ -33,8 +33,8 @@ def random_chains(rng: np.random.Generator, count: int, length: int, **fields: s
     return [Made(f"{split}{k}_A", "".join(rng.choice(letters, length)), **fields) for k in range(count)]  # type: ignore[arg-type]
 
 
-def write_archive(folder: Path, chains: Sequence[Made], rng: np.random.Generator) -> Path:
-    """`chains.npz`, `chains.tsv.gz` and `chains_profiles.npz` in `folder`."""
+def write_archive(folder: Path, chains: Sequence[Made], rng: np.random.Generator, clusters: Sequence[int] = ()) -> Path:
+    """`chains.npz`, `chains.tsv.gz` and `chains_profiles.npz` in `folder`; every chain is a cluster unless `clusters` says otherwise."""
     folder.mkdir(parents=True, exist_ok=True)
     masks = [_mask(chain) for chain in chains]
     xyz = np.concatenate([_positions(chain, mask, rng) for chain, mask in zip(chains, masks, strict=True)])
@@ -53,7 +53,8 @@ def write_archive(folder: Path, chains: Sequence[Made], rng: np.random.Generator
         handle.write("\t".join(COLUMNS) + "\n")
         for k, chain in enumerate(chains):
             primary = str(int(chain.split != "train"))
-            row = (str(k), chain.id, str(len(chain.sequence)), chain.tier, chain.split, str(k), primary, str(int(chain.profile)))
+            cluster = str(clusters[k] if clusters else k)
+            row = (str(k), chain.id, str(len(chain.sequence)), chain.tier, chain.split, cluster, primary, str(int(chain.profile)))
             handle.write("\t".join(row) + "\n")
     known = [k for k, chain in enumerate(chains) if chain.profile]
     packed = [rng.integers(0, 256, (10, len(chains[k].sequence)), np.uint8) for k in known]

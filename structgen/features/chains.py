@@ -37,12 +37,37 @@ class ChainRecord:
         return ChainRecord(self.id, self.sequence[part], self.positions[part], self.mask[part], profile)
 
 
-class ChainSet:
-    """Random access to the chains of an archive, and to its table."""
+@dataclass(frozen=True)
+class Holdout:
+    """A training chain that another split has: `homolog`, to be predicted from its relative, or `left_out`, too near to such a one."""
 
-    def __init__(self, folder: Path) -> None:
+    id: str
+    split: str
+    bin: str  # per cent of identity with the relative, from-to
+    relative: str  # the nearest training chain; of a chain left out, the target that it is too near to
+    identity: float
+    coverage: float
+
+
+def read_holdout(path: Path) -> list[Holdout]:
+    """The rows of a table of chains that are held out. Raises `InputError` for a file that is none."""
+    try:
+        with open(path, encoding="utf-8") as handle:
+            rows = list(csv.DictReader((line for line in handle if not line.startswith("#")), delimiter="\t"))
+        return [Holdout(r["id"], r["split"], r["bin"], r["relative"], float(r["identity"]), float(r["coverage"])) for r in rows]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        expected = "tab-separated id, split, bin, relative, identity, coverage"
+        raise InputError("cannot read a table of held-out chains", where=str(path), found=str(error), expected=expected) from error
+
+
+class ChainSet:
+    """Random access to the chains of an archive, and to its table; those in `holdout` are in the split that it says."""
+
+    def __init__(self, folder: Path, holdout: Path | None = None) -> None:
         self.folder = folder
         self.rows = _table(folder / "chains.tsv.gz")
+        if holdout is not None:
+            _hold_out(self.rows, read_holdout(holdout), str(holdout))
         arrays = _arrays(folder / "chains.npz", ("aatype", "atom_mask", "res_offset", "atom_offset", "dxyz_lo", "dxyz_hi"))
         self._aatype, self._bits = arrays["aatype"], arrays["atom_mask"]
         self._residues, self._atoms = arrays["res_offset"], arrays["atom_offset"]
@@ -102,6 +127,17 @@ def unpack_profile(packed: np.ndarray) -> np.ndarray:
     frequencies[:, 0::2], frequencies[:, 1::2] = (packed.T >> 4) / 15.0, (packed.T & 15) / 15.0
     frequencies **= 2
     return frequencies / np.maximum(frequencies.sum(1, keepdims=True), 1e-6)
+
+
+def _hold_out(rows: Sequence[dict[str, str]], holdout: Sequence[Holdout], where: str) -> None:
+    """Give the rows their new splits. Raises `InputError` for a chain that is not there, or is not in training."""
+    known = {row["id"]: row for row in rows}
+    for held in holdout:
+        row = known.get(held.id)
+        if row is None or row["split"] != "train":
+            found = "no such chain" if row is None else f"in split {row['split']}"
+            raise InputError(f"chain {held.id} cannot be held out", where=where, found=found, expected="a training chain of this archive")
+        row["split"] = held.split
 
 
 def _table(path: Path) -> list[dict[str, str]]:

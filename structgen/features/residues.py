@@ -129,7 +129,7 @@ def _modified(chain: Chain, position: int, code: str, reading: _Reading, where: 
     component = reading.find(code, chain)
     if component.code != code:
         reading.note(f"chain {chain.id}: code {code!r} is read as {component.code}")
-    if not _fits(component, chain, position):
+    if not fits(component, chain, position):
         found = f"{component.code} ({component.name.lower()}), of type {component.type.lower()}, at position {position}"
         expected = "a peptide residue" if chain.kind is Kind.PROTEIN else "a nucleotide"
         remedy = "give it as a ligand chain, bonded where it is bonded"
@@ -140,7 +140,8 @@ def _modified(chain: Chain, position: int, code: str, reading: _Reading, where: 
     return component.code, reading.row(component)
 
 
-def _fits(component: Component, chain: Chain, position: int) -> bool:
+def fits(component: Component, chain: Chain, position: int) -> bool:
+    """Whether a component can stand at a position (from 1) of a polymer: a residue of its kind, or a cap at an end."""
     if chain.kind is not Kind.PROTEIN:
         return "DNA" in component.type or "RNA" in component.type
     ends = {"first": position == 1, "last": position == len(chain.sequence)}
