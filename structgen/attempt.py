@@ -10,6 +10,7 @@ from typing import Any
 
 from structgen.manifest import Event, Journal, error_kind, error_text
 from structgen.run import Row, Run
+from structgen.storage.folder import close_to_others
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ def on_record(run: Run, stage: str, row: Row, work: Callable[[Row, Attempt], Row
     """The row that `work` makes of a row. No exception of one job leaves it: the row carries the error on."""
     if row["error"]:
         return row
+    close_to_others()
     attempt = Attempt(run, stage, row)
     try:
         result = work(row, attempt)

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from structgen.errors import ConfigError, InputError, StructgenError
+from structgen.storage.folder import close_to_others
 
 INPUT_ERROR, RUN_ERROR, STOPPED = 2, 3, 130
 Inputs = Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Job files of any format, or folders of them.")]
@@ -38,7 +39,8 @@ DeadlineOption = Annotated[float, typer.Option(metavar="MINUTES", min=0.0, help=
 
 @contextmanager
 def exit_status() -> Iterator[None]:
-    """Errors of structgen as text and exit status."""
+    """Errors of structgen as text and exit status. What the command makes, others cannot write to."""
+    close_to_others()
     try:
         yield
     except StructgenError as error:

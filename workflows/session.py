@@ -6,51 +6,30 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 
-import structgen
 from structgen.alphafold3.config import Sampling
 from structgen.alphafold3.model import Model, load_model
 from structgen.cost.plan import memory_here
 from structgen.errors import ConfigError, InputError
 from structgen.features.job import Job
 from structgen.io.jobs.read import read_jobs
-from structgen.io.jobs.reading import Options
 from structgen.io.jobs.unsupported import unsupported
 from structgen.manifest import RunManifest, is_running, job_errors, job_status, run_lock, stage_entries
 from structgen.run import Run
-from structgen.search.server_http import Patience
 from structgen.settings import Settings, differences, resolve
 from structgen.stages import Featurise, Fold, Search, Write, is_complete, result_key, takes_templates
-from structgen.store import Store
 from workflows import authentication, evidence
 from workflows.planning import planner, rows_to_run
 from workflows.predict import Line, load_fold, predict_here, predict_on_cluster
 from workflows.progress import Display, display, followed
-from workflows.resources import Resources
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the command line asked for."""
-
-    inputs: tuple[Path, ...]
-    out: Path
-    store: Store
-    model: str
-    choices: Mapping[str, Any]
-    format: str = ""  # of the inputs; empty: by content
-    options: Options = field(default_factory=Options)  # how the inputs are read; its limits are those of the settings
-    cluster: str = ""  # empty: in process
-    threads: int = 0  # of one fold; 0: as many as the machine has cores
-    resources: Resources = field(default_factory=Resources)
-    offline: bool = False  # nothing is searched: what is not known is an error before the first fold
-    deadline: float = Patience().deadline  # seconds for all that a server is asked for
+from workflows.recorded import account, require_unchanged
+from workflows.request import Request
 
 
 def predict(request: Request, console: Console) -> int:
@@ -80,8 +59,11 @@ def predict(request: Request, console: Console) -> int:
     with run_lock(run.folder), run.store.in_use():
         run.store.sweep()
         manifest = RunManifest.load(run.folder)
+        facts = account(request, run, jobs)
+        if request.exact:
+            require_unchanged(manifest.document, facts)
         finished = _finished(manifest, run, jobs)
-        plan(manifest, run, jobs, rejected=rejected, finished=finished, console=console)
+        plan(manifest, facts, jobs, rejected=rejected, finished=finished, console=console)
         left = [job for job in jobs if job.slug not in finished]
         if left:
             with followed(manifest, display(console, manifest, len(settings.seeds))) as shown:
@@ -108,27 +90,27 @@ def _finished(manifest: RunManifest, run: Run, jobs: Sequence[Job]) -> set[str]:
 
 
 def plan(
-    manifest: RunManifest, run: Run, jobs: Sequence[Job], *, rejected: Sequence[InputError], finished: Set[str], console: Console
+    manifest: RunManifest,
+    facts: Mapping[str, Any],
+    jobs: Sequence[Job],
+    *,
+    rejected: Sequence[InputError],
+    finished: Set[str],
+    console: Console,
 ) -> None:
     """Put this run's plan into the manifest and save it; say what an earlier run in the folder means for this one."""
-    settings = run.settings.to_json() | {"weights": run.weights, "evidence": evidence.digests(run), "structures": run.templates}
+    settings = facts["settings"]
     changed = differences(manifest.document.get("settings", settings), settings)
     if changed:
         console.print("Settings differ from the last run in this folder; what depends on them is computed again:", highlight=False)
         for line in changed:
             console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
     elif manifest.jobs:
-        console.print(f"Resuming {run.folder}: {len(finished)} of {len(jobs)} jobs are done", markup=False, highlight=False, soft_wrap=True)
-    manifest.plan(
-        {job.slug: about(job) for job in jobs},
-        seeds=run.settings.seeds,
-        finished=finished,
-        software=structgen.__version__,
-        model=run.model_name,
-        settings=settings,
-        store=str(run.store.root),
-        rejected=[{"where": error.where, "error": str(error)} for error in rejected],
-    )
+        console.print(
+            f"Resuming {manifest.run}: {len(finished)} of {len(jobs)} jobs are done", markup=False, highlight=False, soft_wrap=True
+        )
+    refused = [{"where": error.where, "error": str(error)} for error in rejected]
+    manifest.plan({job.slug: about(job) for job in jobs}, seeds=settings["seeds"], finished=finished, rejected=refused, **facts)
     manifest.save()
 
 

@@ -94,14 +94,14 @@ def build_index(path: Path, store: Store, seen: Seen = lambda done, of: None) ->
         raise InputError("no structure file can be read", where=str(path), found=f"{files[0].name}: {files[0].problem}", expected="mmCIF")
     content = _packed(files)
     digest = hashlib.sha256(gzip.decompress(content)).hexdigest()
-    store.publish(_index_key(digest), content)
+    store.publish(index_key(digest), content)
     return TemplateIndex(tuple(files), digest)
 
 
 @lru_cache(maxsize=1)
 def load_index(store: Store, digest: str) -> TemplateIndex:
     """An index that was built before, kept for the process's life until another one is asked for."""
-    return TemplateIndex(tuple(_unpacked(store.read(_index_key(digest)))), digest)
+    return TemplateIndex(tuple(_unpacked(store.read(index_key(digest)))), digest)
 
 
 def read_indexed(path: Path, file: IndexedFile) -> Entry:
@@ -176,5 +176,5 @@ def _unpacked(content: bytes) -> list[IndexedFile]:
     return [IndexedFile(**values) for values in json.loads(gzip.decompress(content))]
 
 
-def _index_key(digest: str) -> str:
+def index_key(digest: str) -> str:
     return artifact_key("template index", INDEX_VERSION, parameters={}, inputs=[digest])

@@ -145,6 +145,11 @@ class Folder(Shelf):
         return self._folder() / f"{key}.{uuid.uuid4().hex}.{suffix}"
 
 
+def close_to_others() -> None:
+    """Whatever this process makes from now on, no other user can write to it, however it was started."""
+    os.umask(os.umask(0o022) | 0o022)
+
+
 def new_file(path: Path) -> int:
     """The descriptor of a file that was not there; others cannot write to it, whatever the umask."""
     return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)

@@ -33,7 +33,7 @@ def read_jobs(paths: Sequence[str | Path], options: Options = DEFAULT_OPTIONS, *
         format_named(format)
     for path in map(Path, paths):
         try:
-            for file in _job_files(path):
+            for file in job_files(path):
                 if not _is_restraints_of(file, paths):
                     _read_file(file, options, format, drafts, errors)
         except InputError as error:
@@ -47,7 +47,8 @@ def _content(chain: Chain) -> str:
     return chain.sequence or "_".join(chain.residues) or chain.smiles or chain.file
 
 
-def _job_files(path: Path) -> list[Path]:
+def job_files(path: Path) -> list[Path]:
+    """The files that are read for an input: itself, or those of a folder. Raises `InputError` for a folder without any."""
     if not os.path.isdir(path):  # unlike Path.is_dir, false for what is too long to be a path
         return [path]
     found = files_in(path, SUFFIXES) or [file for file in files_in(path, MORE_SUFFIXES) if not is_table_file(file)]
