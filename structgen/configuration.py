@@ -37,6 +37,8 @@ def from_mapping(cls: type[T], values: Any, path: str = "config") -> T:
 
 
 def _value(hint: Any, value: Any, path: str) -> Any:
+    if hint is Any:
+        return value
     if dataclasses.is_dataclass(hint):
         return from_mapping(typing.cast(type, hint), value, path)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)

@@ -78,10 +78,11 @@ def stem(path: Path) -> str:
 
 
 def choices_of(config: Path | None, options: Mapping[str, Any], assignments: list[str] | None) -> dict[str, Any]:
-    """What a YAML file, options and --set say, later ones over earlier ones."""
+    """What a YAML file, options and --set say, later ones over earlier ones; the section that is for `structgen submit` is not among it."""
     from structgen.settings import merge, parse_assignments, read_yaml
 
-    return merge(merge(read_yaml(config) if config else {}, options), parse_assignments(assignments or []))
+    choices = merge(merge(read_yaml(config) if config else {}, options), parse_assignments(assignments or []))
+    return {name: value for name, value in choices.items() if name != "submit"}
 
 
 def sampling_choices(samples: int | None, steps: int | None, cycles: int | None, seeds: str) -> dict[str, Any]:
