@@ -19,6 +19,7 @@ from structgen.errors import ConfigError
 from structgen.manifest import STAGES, RunManifest, is_running, stage_entries
 from structgen.search.template_index import index_key
 from structgen.storage.shelf import Item
+from structgen.storage.tree import tree_key, tree_parts
 from structgen.store import LITTER_AGE, Store
 from workflows.runs import find_runs
 
@@ -60,8 +61,8 @@ def _collect_artifacts(sweep: Sweep, runs: Sequence[Path], console: Console) -> 
         if not alone:
             console.print(f"artifacts stay: a run uses {sweep.store.root} now", markup=False, highlight=False, soft_wrap=True)
             return
-        needed = _needed(sweep, runs)
         items = list(sweep.store.shelf.items())
+        needed = _with_trees(sweep.store, _needed(sweep, runs), {item.name for item in items})
         going = [item for item in items if item.name not in needed and item.age > sweep.older]
         staying = [item for item in items if item.name in needed or item.age <= sweep.older]
         _tell(sweep, f"artifacts that none of {len(runs)} runs needs", going, console)
@@ -77,6 +78,12 @@ def _needed(sweep: Sweep, runs: Sequence[Path]) -> set[str]:
         places = ", ".join(map(str, sweep.roots))
         raise ConfigError(f"no run under {places} uses the store {sweep.store.root}; name the folder that holds its runs")
     return {key for document in documents for key in _keys(document)}
+
+
+def _with_trees(store: Store, keys: set[str], there: set[str]) -> set[str]:
+    """Keys, and those of which their artifacts of many files are made."""
+    trees = [key for key in keys if tree_key(key) in there]
+    return keys | {tree_key(key) for key in trees} | {part for key in trees for part in tree_parts(store, key)}
 
 
 def _keys(document: Mapping[str, Any]) -> Iterator[str]:

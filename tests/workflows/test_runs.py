@@ -14,6 +14,7 @@ import pytest
 
 from structgen.manifest import run_lock
 from structgen.storage.folder import Folder
+from structgen.storage.tree import publish_tree, tree_key, tree_parts
 from structgen.store import open_store
 from tests.workflows.conftest import Command, results, start_command
 from tests.workflows.test_cli import attempts, sequence, write_fasta
@@ -191,6 +192,8 @@ def test_gc_of_a_bucket(command: Command, batch: Path, tmp_path: Path, s3: str):
     assert command("predict", "in", "--out", "runs/a", "--store", "s3://artifacts/gc", *FAST).status == 0
     needed = {item.name for item in store.shelf.items()}
     store.publish("f" * 64, b"of nobody")
+    publish_tree(store, min(needed), batch.parent)  # a folder that belongs to an artifact of the run
+    needed |= {tree_key(min(needed)), *tree_parts(store, min(needed))}
     time.sleep(1.1)  # times of an object store are whole seconds
     with store.in_use():
         outcome = command("runs", "gc", "runs", "--store", "s3://artifacts/gc", "--older-than", "0s")
