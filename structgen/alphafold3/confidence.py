@@ -34,8 +34,8 @@ class ConfidenceLogits:
 class ConfidenceHead(nn.Module):
     """SI Algorithm 31 for one sample of every example; nothing flows back into the trunk or the coordinates.
 
-    Held and computed in the dtype of its own weights, whatever the trunk's. Run samples one after the other: each is a pair
-    representation of its own.
+    Held and computed in the dtype of its own weights, whatever the trunk's; the stack (line 4) may have one of its own. Run samples
+    one after the other: each is a pair representation of its own.
     """
 
     def __init__(self, config: Config) -> None:
@@ -87,10 +87,13 @@ class ConfidenceHead(nn.Module):
 
     def _stack(self, s: Tensor, z: Tensor, token_mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Line 4. Without gradients z is overwritten."""
+        dtype = self.pae.weight.dtype
+        low_s, low_z = (x.to(next(self.stack.parameters()).dtype) for x in (s, z))
         if not self.config.outer_residual:
-            return cast(tuple[Tensor, Tensor], self.stack.overwrite(s, z, token_mask))
-        update_s, update_z = cast(tuple[Tensor, Tensor], self.stack(s, z, token_mask))
-        return s + update_s, z + update_z
+            s, z = cast(tuple[Tensor, Tensor], self.stack.overwrite(low_s, low_z, token_mask))
+            return s.to(dtype), z.to(dtype)
+        update_s, update_z = cast(tuple[Tensor, Tensor], self.stack(low_s, low_z, token_mask))
+        return s + update_s.to(dtype), z + update_z.to(dtype)
 
     def _pde(self, z: Float[Tensor, "b n n c_z"]) -> Float[Tensor, "b n n bins"]:
         """Line 5. Without a norm in between and without a bias, it is one whether pairs or logits are added."""

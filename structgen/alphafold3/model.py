@@ -41,10 +41,11 @@ class AlphaFold3(nn.Module):
         return cast(DiffusionModule, self.denoiser.network)
 
     def to_precision(self, precision: Precision) -> AlphaFold3:
-        """Hold the trunk and the diffusion module in `precision`; the heads that give numbers to the user stay in float32."""
+        """Hold the trunk, the diffusion module and the confidence head's stack in `precision`; what makes numbers for the user of
+        them, distances and logits, stays in float32."""
         dtype = getattr(torch, precision)
-        self.trunk.to(dtype)
-        self.denoiser.to(dtype)
+        for part in (self.trunk, self.denoiser, self.confidence.stack):
+            part.to(dtype)
         return self
 
 

@@ -85,8 +85,8 @@ class TriangleMultiplication(TriangleUpdate):
         self.gate_out = Linear(pair.c_z, pair.c_z, init="zero")
 
     @abstractmethod
-    def combine(self, a: Tensor, b: Tensor) -> Tensor:
-        """Line 2: planes a, b [b, c, n, n] to o [b, c, n, n]."""
+    def combine(self, a: Tensor, b: Tensor, *, out: Tensor | None = None) -> Tensor:
+        """Line 2: planes a, b [..., n, n] to o, written to `out` if given."""
 
     def updates(self, z: Tensor, token_mask: Tensor | None) -> Parts:
         o = self._products(z, token_mask)
@@ -95,19 +95,31 @@ class TriangleMultiplication(TriangleUpdate):
             yield rows, gated(self.out(self.norm_out(o[:, :, rows].permute(0, 2, 3, 1))), gate)
 
     def _products(self, z: Tensor, token_mask: Tensor | None) -> Tensor:
-        step = self.hidden if torch.is_grad_enabled() else PLANES
-        groups = (slice(start, min(start + step, self.hidden)) for start in range(0, self.hidden, step))
-        return collect(((group, self.combine(*self._operands(z, token_mask, group))) for group in groups), self.hidden)
+        """Lines 1 and 2: o, [b, c, n, n]; without gradients every part is written in its place."""
+        if torch.is_grad_enabled():
+            return self.combine(*self._masked(F.glu(planes(self._weight(slice(None)), self.norm(z)), dim=1), token_mask))
+        b, n = z.shape[:2]
+        o = z.new_empty(b, self.hidden, n, n)
+        for start in range(0, self.hidden, PLANES):
+            group = slice(start, min(start + PLANES, self.hidden))
+            for example, product in zip(zip(*self._masked(self._operands(z, group), token_mask), strict=True), o[:, group], strict=True):
+                self.combine(*example, out=product)
+        return o
 
-    def _operands(self, z: Tensor, token_mask: Tensor | None, group: slice) -> tuple[Tensor, Tensor]:
-        """Line 1 for a group of channels: a and b, [b, c, n, n]."""
-        project, gate = (layer.weight.unflatten(0, (2, -1))[:, group].flatten(0, 1) for layer in (self.projections, self.gates))
-        parts = (
-            (rows, gated(planes(project, x), torch.sigmoid(planes(gate, x))))
-            for rows in blocks(z.shape[1], z.shape[0] * z.shape[2])
-            for x in (self.norm(z[:, rows]),)
-        )
-        both = collect(parts, z.shape[1], dim=2)
+    def _operands(self, z: Tensor, group: slice) -> Tensor:
+        """Line 1 for a group of channels: a, then b, [b, 2 c, n, n]."""
+        weight = self._weight(group)
+        both = z.new_empty(len(z), len(weight) // 2, *z.shape[1:3])
+        for rows in blocks(z.shape[1], z.shape[0] * z.shape[2]):
+            torch.ops.aten.glu.out(planes(weight, self.norm(z[:, rows])), 1, out=both[:, :, rows])
+        return both
+
+    def _weight(self, group: slice) -> Tensor:
+        """Projections of a and b for a group of channels, then their gates."""
+        return torch.cat([layer.weight.unflatten(0, (2, -1))[:, group].flatten(0, 1) for layer in (self.projections, self.gates)])
+
+    def _masked(self, both: Tensor, token_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """a and b, 0 where a token is padding."""
         if token_mask is not None:
             both = both * (token_mask[:, :, None] & token_mask[:, None, :])[:, None]
         a, b = both.chunk(2, dim=1)
@@ -117,8 +129,8 @@ class TriangleMultiplication(TriangleUpdate):
 class TriangleMultiplicationOutgoing(TriangleMultiplication):
     """SI Algorithm 12. o_ij = sum_k a_ik b_jk."""
 
-    def combine(self, a: Tensor, b: Tensor) -> Tensor:
-        return a @ b.transpose(-1, -2)
+    def combine(self, a: Tensor, b: Tensor, *, out: Tensor | None = None) -> Tensor:
+        return torch.matmul(a, b.transpose(-1, -2), out=out)
 
 
 class TriangleMultiplicationIncoming(TriangleMultiplication):
@@ -128,9 +140,9 @@ class TriangleMultiplicationIncoming(TriangleMultiplication):
         super().__init__(pair)
         self.order = pair.incoming
 
-    def combine(self, a: Tensor, b: Tensor) -> Tensor:
+    def combine(self, a: Tensor, b: Tensor, *, out: Tensor | None = None) -> Tensor:
         first, second = (a, b) if self.order == "a_ki" else (b, a)
-        return first.transpose(-1, -2) @ second
+        return torch.matmul(first.transpose(-1, -2), second, out=out)
 
 
 class TriangleAttention(TriangleUpdate):

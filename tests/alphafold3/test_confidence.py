@@ -17,7 +17,7 @@ from structgen.alphafold3.labels import Labels, make_labels
 from structgen.alphafold3.trunk import TrunkOutput
 from tests.alphafold3.crop import ATOMS, crop, random_rotation
 from tests.oracles import confidence as oracle
-from tests.tolerance import FLOAT32_STACK, FLOAT64_ORACLE, assert_close
+from tests.tolerance import BFLOAT16, FLOAT32_STACK, FLOAT64_ORACLE, assert_close
 
 N, ATOM_COUNT = len(ATOMS), sum(ATOMS)
 SWITCHES: list[dict[str, object]] = [
@@ -95,6 +95,22 @@ def test_head_equals_its_oracle(rng: torch.Generator, switches: dict[str, object
             expected[name] = oracle.atom_logits(s_out.numpy(), table, token, slot, norm_of(norm))
         for name, value in expected.items():
             assert_close(getattr(logits, name)[b], torch.from_numpy(value), FLOAT64_ORACLE)
+
+
+@pytest.mark.parametrize("switches", [{}, {"outer_residual": True}], ids=str)
+@torch.no_grad()
+def test_stack_in_bfloat16_changes_logits_little(rng: torch.Generator, switches: dict[str, object]) -> None:
+    """What comes out is in the head's own precision, and differs by the rounding of the stack alone."""
+    head, batch, trunk, x = make_head(rng, **switches), crop(1), trunk_output(rng), 8 * normal(rng, 1, ATOM_COUNT, 3)
+    for parameter in head.stack.parameters():
+        parameter *= 0.1  # a stack of random weights of this size drowns its input
+    exact = head(batch, trunk, x, None)
+    head.stack.to(torch.bfloat16)
+    rounded = head(batch, trunk, x, None)
+    for field in dataclasses.fields(ConfidenceLogits):
+        value = getattr(rounded, field.name)
+        assert value.dtype == torch.float64 and (value != getattr(exact, field.name)).any()
+        assert_close(value, getattr(exact, field.name), BFLOAT16)
 
 
 @pytest.mark.parametrize(
