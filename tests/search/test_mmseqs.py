@@ -5,6 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -155,3 +159,24 @@ def test_a_line_of_hits_is_a_row() -> None:
     assert msa.descriptions[1] == "sp|P1|X_HUMAN/11-15 a protein OX=9606"
     with pytest.raises(MmseqsError, match="here: found '7"):
         mmseqs._parsed("7\tx\n", 1.0, "here")
+
+
+def test_what_it_starts_ends_with_it(tmp_path: Path) -> None:
+    """`search` is a script that starts others: when structgen is stopped they end too."""
+    script, pid = tmp_path / "mmseqs", tmp_path / "pid"
+    script.write_text(f"#!/bin/sh\nsleep 300 &\necho $! > {pid}.new\nmv {pid}.new {pid}\nwait\n")
+    script.chmod(0o755)
+    code = "from structgen.search.mmseqs_binary import run_mmseqs; run_mmseqs('search')"
+    environment = os.environ | {"STRUCTGEN_MMSEQS": str(script)}
+    process = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL)
+    while not pid.exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    process.wait()
+    for _ in range(200):
+        state = Path(f"/proc/{pid.read_text().strip()}/stat")
+        if not state.exists() or state.read_text().split()[2] == "Z":
+            return
+        time.sleep(0.05)
+    pytest.fail("it still runs")

@@ -19,6 +19,7 @@ from structgen.search import server_http
 from structgen.search.server_http import Patience
 from structgen.store import Store
 from tests.search.colabfold_server import Stub, honest, serving
+from tests.search.test_mmseqs import needs_mmseqs
 from tests.workflows.conftest import REPOSITORY, Command, results
 from tests.workflows.test_cli import attempts, sequence, write_fasta
 
@@ -242,3 +243,21 @@ def test_the_cluster_finds_the_same(command: Command, tmp_path: Path, ray_sessio
     assert counts["b", "search", ""] + counts["b2", "search", ""] == counts["a", "search", ""] == 1
     for chain in listed(tmp_path / "here").values():
         assert Store(tmp_path / "store").read(chain["msa"]) == Store(tmp_path / "other").read(chain["msa"])
+
+
+@needs_mmseqs
+def test_mmseqs_searches_a_batch_at_once(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """One call for all distinct sequences; what is known needs neither the program nor a search; without it there is one error."""
+    assert "383 sequences, 95,460 residues in 2 shard(s)" in command("search-db", "build", SEQDB, "db", "--shards", "2", "--no-index").text
+    write_fasta(tmp_path / "in.fasta", [("u", UBIQUITIN), ("ins", ":".join(INSULIN)), ("v", UBIQUITIN)])
+    words = ("search", "in.fasta", "--mmseqs-db", "db", "--set", "mmseqs.prefilter=ungapped")
+    said = command(*words, "--out", "s")
+    assert said.status == 0 and "db: searching for 3 of 3 alignments" in said.text
+    store = Store(tmp_path / "store")
+    rows = {each: len(read_msa(store, chain["msa"]).rows) for each, chain in listed(tmp_path / "s").items()}
+    assert rows[UBIQUITIN] > 30 and len(rows) == 3
+    monkeypatch.setenv("STRUCTGEN_MMSEQS", "no-such-program")
+    assert "searching" not in command(*words, "--out", "again").text.replace("searched", "")
+    write_fasta(tmp_path / "in.fasta", [("u", UBIQUITIN), ("new", sequence(40)), ("newer", sequence(41))])
+    said = command(*words, "--out", "again")
+    assert said.status == 2 and said.text.count("is no program that can be run") == 1
