@@ -14,7 +14,7 @@ from structgen.features import chemistry
 from structgen.features.msa import Msa, query_only
 from structgen.search.hmmer import SHORTEST_QUERY
 from structgen.search.mmseqs_binary import MmseqsError, run_mmseqs
-from structgen.search.mmseqs_database import MmseqsDatabase, Shard
+from structgen.search.mmseqs_database import MmseqsDatabase, Shard, has_members, sibling
 
 _FIELDS = "query,evalue,bits,qstart,tstart,tend,qaln,taln,theader"
 _MMAP = "2"  # `--db-load-mode`: database and index are mapped, so that the pages of the last search are still in memory
@@ -77,8 +77,22 @@ def _search_shard(prefix: Path, shard: Shard, settings: MmseqsSettings, folder: 
     words += ["-e", limit, "--e-profile", limit] if settings.iterations > 1 else ["-e", limit]
     words += ["--prefilter-mode", "1"] if settings.prefilter == "ungapped" else []
     run_mmseqs("search", folder / "queries", prefix, results, folder / "tmp", "-a", *words, *common)
+    if has_members(prefix):
+        prefix, results = _with_members(prefix, results, folder, settings, limit, common)
     run_mmseqs("convertalis", folder / "queries", prefix, results, table, "--format-output", _FIELDS, *common)
     return table
+
+
+def _with_members(
+    prefix: Path, results: Path, folder: Path, settings: MmseqsSettings, limit: str, common: Sequence[str]
+) -> tuple[Path, Path]:
+    """Hits of representatives as hits of all that their clusters hold, each aligned to the query's profile; and where these lie."""
+    members, expanded, aligned = sibling(prefix, "_seq"), results.with_suffix(".expanded"), results.with_suffix(".aligned")
+    profile = folder / "tmp" / "latest" / f"profile_{settings.iterations - 2}" if settings.iterations > 1 else folder / "queries"
+    everything = ["--expansion-mode", "0", "-e", "inf", "--expand-filter-clusters", "0", "--max-seq-id", "1.0"]
+    run_mmseqs("expandaln", folder / "queries", members, results, sibling(prefix, "_aln"), expanded, *everything, *common)
+    run_mmseqs("align", profile, members, expanded, aligned, "-a", "-e", limit, "--max-accept", str(settings.max_rows), *common)
+    return members, aligned
 
 
 def _parsed(line: str, share: float, where: str) -> tuple[int, _Hit]:

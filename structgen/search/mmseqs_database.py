@@ -143,10 +143,11 @@ def open_database(path: Path, store: Store) -> MmseqsDatabase:
     if path.is_dir():
         return _read(path / _NAME)
     expected = "a folder that `structgen search-db build` made, or the path of a database of mmseqs2"
-    if not path.is_file() or not path.with_name(f"{path.name}.dbtype").is_file():
+    if not path.is_file() or not sibling(path, ".dbtype").is_file():
         raise InputError("is no database of mmseqs2", where=str(path), found="no such file with a .dbtype beside it", expected=expected)
-    parts = [file_digest(path.with_name(path.name + suffix), store) for suffix in ("", ".index", "_h", "_h.index")]
-    sequences, residues = _sizes(path.with_name(f"{path.name}.index"))
+    files = ("", ".index", "_h", "_h.index") + (("_seq", "_seq_h", "_aln") if has_members(path) else ())
+    parts = [file_digest(sibling(path, suffix), store) for suffix in files]
+    sequences, residues = _sizes(sibling(path, ".index"))
     digest = hashlib.sha256(canonical_json(parts).encode()).hexdigest()
     return MmseqsDatabase(path, digest, (Shard(path.name, sequences, residues),))
 
@@ -163,6 +164,16 @@ def _read(path: Path) -> MmseqsDatabase:
     if not known or not shards:
         raise InputError("is of another version", where=str(path), found=f"format {about['format']}", expected=str(FORMAT))
     return MmseqsDatabase(path.parent, str(about["digest"]), shards)
+
+
+def has_members(prefix: Path) -> bool:
+    """Whether its sequences stand for clusters whose members lie beside it, as in the databases that ColabFold hands out."""
+    return all(sibling(prefix, f"{part}.dbtype").is_file() for part in ("_seq", "_aln"))
+
+
+def sibling(prefix: Path, suffix: str) -> Path:
+    """A file of the same database."""
+    return prefix.with_name(prefix.name + suffix)
 
 
 def _sizes(index: Path) -> tuple[int, int]:

@@ -108,6 +108,26 @@ def test_a_database_is_opened_by_its_folder_or_by_the_path_of_mmseqs(tmp_path: P
     assert about["source"] == "seqdb.fasta.gz" and about["mmseqs"] and not about["index"]
 
 
+@needs_mmseqs
+def test_clusters_are_searched_by_their_representatives_and_unfolded(tmp_path: Path, database: MmseqsDatabase) -> None:
+    """A database laid out as ColabFold's: hits are those of a search in all members, not of the representatives alone."""
+    everything, few = database.path / "shard-0000", tmp_path / "uni"
+    quiet = ("-v", "1", "--threads", "1")
+    run_mmseqs("linclust", everything, tmp_path / "clusters", tmp_path / "tmp", "--min-seq-id", "0.4", "-c", "0.5", *quiet)
+    for part in ("", "_h"):
+        run_mmseqs("createsubdb", tmp_path / "clusters", f"{everything}{part}", f"{few}{part}", "-v", "1")
+    flat = search_mmseqs([UBIQUITIN], open_database(few, Store(tmp_path / "store")), SETTINGS, 1)[UBIQUITIN]
+    run_mmseqs("align", everything, everything, tmp_path / "clusters", f"{few}_aln", "-a", "-e", "inf", *quiet)
+    for suffix in ("", ".index", ".dbtype"):
+        os.symlink(f"{everything}{suffix}", f"{few}_seq{suffix}")
+        os.symlink(f"{everything}_h{suffix}", f"{few}_seq_h{suffix}")
+    unfolded = search_mmseqs([UBIQUITIN], open_database(few, Store(tmp_path / "store")), SETTINGS, 1)[UBIQUITIN]
+    whole = search_mmseqs([UBIQUITIN], database, SETTINGS, 1)[UBIQUITIN]
+    sets = [{line.split("/")[0] for line in msa.descriptions} for msa in (flat, unfolded, whole)]
+    assert sets[0] < sets[1] and len(sets[1] & sets[2]) >= 0.9 * len(sets[2]) > len(sets[0])
+    assert species_key(unfolded.descriptions[1]) == "number 9606"
+
+
 BROKEN = [
     ("db.fa", b"", "database is too small; found 0 sequences"),
     ("db.fa", b">a\nMKTAYIAK\n", "found 1 sequences; expected at least 2"),
