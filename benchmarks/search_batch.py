@@ -1,6 +1,6 @@
 """A batch as laboratories send them: real sequences, duplicates and broken records, through the whole pipeline on a local cluster, twice.
 
-    python -m benchmarks.search_batch SEQUENCES.fasta.gz [--records 200] [--seqdb data/examples/seqdb.fasta.gz] [--folder DIR]
+    python -m benchmarks.search_batch SEQUENCES.fasta.gz [--records 200] [--seqdb data/examples/seqdb.fasta.gz] [--model NAME]
 
 Says what became of every record, how often each sequence was searched (by the run's account and by the artifacts of the store), and how
 long the same command takes again. `--cluster ''` runs without Ray.
@@ -23,6 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from structgen.alphafold3.config import tiny
+from structgen.alphafold3.model import AlphaFold3, save_model
 from structgen.search.hmmer import JackhmmerSettings
 from structgen.search.sources import FastaSource
 from structgen.store import Store
@@ -60,6 +64,14 @@ def batch(path: Path, records: int, rng: random.Random) -> list[str]:
     return mixed
 
 
+def small_model(folder: Path) -> Path:
+    """Every part of the network, at the size of the tests; its structures mean nothing."""
+    torch.manual_seed(0)
+    path = folder / "small.safetensors"
+    save_model(AlphaFold3(tiny()), path, card="Random weights.")
+    return path
+
+
 def timed(words: list[str], environment: dict[str, str]) -> Spent:
     """Run a command to its end."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
@@ -88,7 +100,7 @@ def main() -> None:
     parser.add_argument("--seqdb", type=Path, default=Path("data/examples/seqdb.fasta.gz"))
     parser.add_argument("--cluster", default="local")
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--model", default="structgen-small")
+    parser.add_argument("--model", default="", help="a small network with random weights when not given: folds that cost little")
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="structgen-batch-"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +108,8 @@ def main() -> None:
     (folder / "batch.fasta").write_text("".join(f">r{number}\n{sequence}\n" for number, sequence in enumerate(sequences)))
     environment = os.environ | {"PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
     words = ["predict", str(folder / "batch.fasta"), "--out", str(folder / "run"), "--store", str(folder / "store"), *CHEAP]
-    words += ["--seqdb", str(options.seqdb), "--model", options.model] + (["--cluster", options.cluster] if options.cluster else [])
+    words += ["--seqdb", str(options.seqdb), "--model", options.model or str(small_model(folder))]
+    words += ["--cluster", options.cluster] if options.cluster else []
     first = timed(words, environment)
     (folder / "first.txt").write_text(first.text)
     report(folder, sequences, options.seqdb, first, timed(words, environment), account(folder))
