@@ -38,19 +38,20 @@ def _on_ray(work: Callable[[Item], Result], items: Sequence[Item], where: str) -
     from ray.exceptions import RayError, RayTaskError
 
     from workflows.cluster import connected, failure, lacking, nodes
+    from workflows.resources import Demand
 
     with connected(where):
         task: Any = ray.remote(num_cpus=1, max_retries=0)(_apply)
         waiting, tries = list(reversed(range(len(items)))), [0] * len(items)
         flying: dict[ray.ObjectRef, int] = {}
         while waiting or flying:
-            window = 2 * max(1, int(sum(node.get("CPU", 0.0) for node in nodes())))
+            window = 2 * max(1, int(sum(node.resources.get("CPU", 0.0) for node in nodes())))
             while waiting and len(flying) < window:
                 k = waiting.pop()
                 tries[k] += 1
                 flying[task.remote(work, items[k])] = k
             done, _ = ray.wait(list(flying), num_returns=1, timeout=TICK)
-            if not done and (lack := lacking({"work": {"CPU": 1.0}}, nodes())):
+            if not done and (lack := lacking({"work": Demand(cpus=1.0)}, nodes())):
                 raise ClusterError(f"{'; '.join(lack)}. Start such a node, then run the same command again")
             for ref in done:
                 k = flying.pop(ref)
