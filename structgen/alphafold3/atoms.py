@@ -186,8 +186,8 @@ class AtomPairs(nn.Module):
         if pair is not None:
             tokens = pair.shape[1]
             p = p + _rows(pair.flatten(1, 2)[:, None], query.token[..., None] * tokens + key.token[..., None, :])[:, 0]  # line 4
-        p = p + query.projected[..., :, None, :] + key.projected[..., None, :, :]  # line 5
-        return p + self.mlp(p)  # line 6
+        p = p + query.projected[..., :, None, :] + key.projected[..., None, :, :]                                        # line 5
+        return p + self.mlp(p)                                                                                           # line 6
 
     def _geometry(self, query: _Side, key: _Side) -> Tensor:
         """Lines 2-3 as one product: the three features are 0 where the two atoms do not share a conformer."""
@@ -216,9 +216,9 @@ class AtomAttentionEncoder(nn.Module):
         self, batch: Batch, layout: AtomLayout, readers: Sequence[DiffusionTransformer], trunk: TrunkFeatures | None = None
     ) -> AtomCondition:
         """Lines 1-6; the pairs become the biases of `readers`, the transformers that attend with them."""
-        q = c = layout.pad(self._reference(batch))[:, None]  # line 1
+        q = c = layout.pad(self._reference(batch))[:, None]                                             # line 1
         if trunk is not None:
-            c = c + layout.to_atoms(trunk.single[:, None])  # line 4
+            c = c + layout.to_atoms(trunk.single[:, None])                                              # line 4
             q = c if self.config.q_init == "after" else q
         query, key = self.pairs.sides(batch, layout, c)
         weight = torch.cat([reader.pair_weight() for reader in readers])
@@ -259,9 +259,9 @@ class AtomAttentionDecoder(nn.Module):
         self, a: Float[Tensor, "b s n c_token"], q: Float[Tensor, "b s l c_atom"], layout: AtomLayout, cond: AtomCondition
     ) -> Float[Tensor, "b s l 3"]:
         """`q` are the encoder's atoms; the last of the biases in `cond` are this transformer's."""
-        q = q + layout.to_atoms(self.token(a))  # line 1
-        q = self.transformer(q, cond.c, cond.biases[-1], layout)  # line 2
-        return float32(self.out, self.norm(q))  # line 3
+        q = q + layout.to_atoms(self.token(a))                              # line 1
+        q = self.transformer(q, cond.c, cond.biases[-1], layout)            # line 2
+        return float32(self.out, self.norm(q))                              # line 3
 
 
 def atom_transformer(config: Atoms) -> DiffusionTransformer:

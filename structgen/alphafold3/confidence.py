@@ -48,7 +48,9 @@ class ConfidenceHead(nn.Module):
         self.second = Linear(config.inputs.c_s_inputs, c_z)
         self.distance_bins = Linear(own.distance_bins, c_z)
         self.distance = Linear(1, c_z) if own.extra_distance else None
-        self.stack = PairformerStack(own.blocks, c_s=c_s, heads=config.pairformer.heads, transition=config.pairformer.transition, pair=pair)
+        self.stack = PairformerStack(
+            own.blocks, c_s=c_s, heads=config.pairformer.heads, transition=config.pairformer.transition, pair=pair
+        )
         self.pae_norm, self.pde_norm = self._head_norm(c_z), self._head_norm(c_z)
         self.plddt_norm, self.resolved_norm = self._head_norm(c_s), self._head_norm(c_s)
         self.pae = Linear(c_z, own.bins_pae, init="zero")

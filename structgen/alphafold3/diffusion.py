@@ -158,11 +158,11 @@ class DiffusionModule(nn.Module):
         """The update of scaled positions r = c_in x at times = log(t / sigma_data) / 4; 0 for atoms that do not exist."""
         layout, examples = cond.layout, len(cond.single)
         r = layout.pad(r * layout.mask[:, : layout.atoms].repeat_interleave(len(r) // examples, dim=0)[..., None])
-        s = self.conditioning(cond.single, _noise_levels(times, examples))  # line 1
-        a, q = self.encoder(layout, cond.atoms, self.to_atoms.positions(r.unflatten(0, (examples, -1))))  # line 3
-        a = a + self.single(self.single_norm(s))  # line 4
-        a = self.transformer(a, s, cond.bias, Everyone())  # line 5
-        update = self.decoder(self.norm(a), q, layout, cond.atoms)  # lines 6-7
+        s = self.conditioning(cond.single, _noise_levels(times, examples))                                 # line 1
+        a, q = self.encoder(layout, cond.atoms, self.to_atoms.positions(r.unflatten(0, (examples, -1))))     # line 3
+        a = a + self.single(self.single_norm(s))                                                           # line 4
+        a = self.transformer(a, s, cond.bias, Everyone())                                                  # line 5
+        update = self.decoder(self.norm(a), q, layout, cond.atoms)                                         # lines 6-7
         return (update * layout.mask[:, None, :, None])[:, :, : layout.atoms].flatten(0, 1)
 
     def _assembled(self, batch: Batch, trunk: TrunkOutput, pair: Tensor, bias: Tensor | UnmadeBiases) -> StructureCondition:

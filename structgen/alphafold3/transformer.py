@@ -82,13 +82,13 @@ class AttentionPairBias(nn.Module):
     def forward(
         self, a: Float[Tensor, "b s n c"], s: Float[Tensor, "#b #s n c_s"], bias: Float[Tensor, "#b 1 *groups h i j"], around: Neighbourhood
     ) -> Float[Tensor, "b s n c"]:
-        x = self.norm(a, s)  # line 1
+        x = self.norm(a, s)                                                                          # line 1
         y = x if self.norm_kv is None else self.norm_kv(x if self.kv_norm == "chained" else a, s)
-        q = self._split(around.queries(self.q(x)))  # line 2
+        q = self._split(around.queries(self.q(x)))                                                   # line 2
         k, v = (self._split(part) for part in around.keys(self.kv(y)).chunk(2, dim=-1))
-        o = attention(q, k, v, bias).transpose(-2, -3).reshape(a.shape)  # line 3
-        o = self.out(torch.sigmoid(self.gate(x)) * o)  # line 4
-        return torch.sigmoid(self.s_gate(s)) * o  # line 5
+        o = attention(q, k, v, bias).transpose(-2, -3).reshape(a.shape)                              # line 3
+        o = self.out(torch.sigmoid(self.gate(x)) * o)                                                # line 4
+        return torch.sigmoid(self.s_gate(s)) * o                                                     # line 5
 
     def _split(self, x: Tensor) -> Tensor:
         """[..., rows, c] to [..., heads, rows, c / heads]."""
