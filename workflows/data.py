@@ -94,6 +94,27 @@ def _all(work: Any, parts: int, cluster: str, console: Console, what: str) -> No
 
 
 @app.command(no_args_is_help=True)
+def encode(
+    pictures: Annotated[Path, typer.Argument(metavar="FILE|DIR", help="A set of pictures or clips: .npz, or a folder.")],
+    codec: Annotated[Path, typer.Argument(metavar="CODEC.safetensors", help="Made by `structgen train` of kind codec.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the latents; an unfinished one is gone on with.")],
+    frames: Annotated[int, typer.Option(min=0, help="Of every clip; 0: all.")] = 0,
+    side: Annotated[int, typer.Option(min=1, help="To which pictures of a folder are scaled.")] = 64,
+    cluster: ClusterOption = "",
+) -> None:
+    """Encode pictures or clips to latents in zarr parts, for `structgen train` of kind generator with --data OUT."""
+    with exit_status():
+        from structgen.tasks import latents
+
+        encoding = latents.Encoding(pictures.resolve(), codec.resolve(), frames, side)
+        latents.claim(out, encoding)
+        parts = encoding.parts()
+        _all(partial(latents.encode_part, out.resolve(), encoding), parts, cluster, Console(), "latents")
+        facts = latents.finish(out.resolve(), encoding, parts)
+        Console().print(f"{out}: latents of {facts['count']:,} pictures in {parts} parts", highlight=False)
+
+
+@app.command(no_args_is_help=True)
 def info(
     archive: Annotated[Path, typer.Argument(metavar="OUT.zarr")],
     verify: Annotated[bool, typer.Option("--verify", help="Read every file and compare its digest.")] = False,

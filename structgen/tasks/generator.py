@@ -18,6 +18,7 @@ from structgen.pictures.files import read_set
 from structgen.pictures.sets import PictureSet
 from structgen.precision import autocast
 from structgen.tasks.batches import Batch, Batching, draw_batch, indices
+from structgen.tasks.latents import holds_latents, read_latents
 from structgen.tasks.task import Context, Task
 from structgen.train import Metrics
 from structgen.vision.condition import Condition, emptied
@@ -70,9 +71,10 @@ class GeneratorTask(Task[Batch]):
 
     def __init__(self, settings: GeneratorTraining, context: Context) -> None:
         self.settings, self.context = settings, context
-        pictures = read_set(context.data, settings.side)
+        self.encoded = holds_latents(context.data)
+        pictures, size = self._read()
         self.train, self.held_out = pictures.part(False), pictures.part(True)
-        self.system = start_system(settings, pictures).to(context.device)
+        self.system = start_system(settings, pictures, size).to(context.device)
         self.network = self.system.network
         self.objective = Drop(self.system.formulation.objective(settings.times()), emptied, settings.drop)
 
@@ -84,8 +86,21 @@ class GeneratorTask(Task[Batch]):
             raise ConfigError("task.batches: latents are of whole pictures; crop and mirror when the codec is trained")
         return self._encoded(self.train)
 
+    def _read(self) -> tuple[PictureSet, tuple[int, ...]]:
+        """The set, or its latents, and the size of a picture in pixels."""
+        settings, folder = self.settings, self.context.data
+        if not self.encoded:
+            pictures = read_set(folder, settings.side)
+            size = tuple(int(n) for n in pictures.pixels.shape[1:])
+            return pictures, (size[0], settings.batches.frames, *size[2:]) if settings.batches.frames else size
+        if not settings.codec or settings.batches != Batching(size=settings.batches.size):
+            raise ConfigError(f"{folder} holds latents: name their codec in task.codec, and cut nothing in task.batches")
+        return read_latents(folder, Path(settings.codec))
+
     @torch.no_grad()
     def _encoded(self, pictures: PictureSet) -> Tensor:
+        if self.encoded:
+            return torch.from_numpy(pictures.pixels)
         frames, x = self.settings.batches.frames, pictures.tensor()
         x = x[:, :, :frames] if frames else x
         parts = x.split(ENCODED_AT_ONCE)
@@ -130,13 +145,10 @@ class GeneratorTask(Task[Batch]):
         return system.eval()
 
 
-def start_system(settings: GeneratorTraining, pictures: PictureSet) -> System:
+def start_system(settings: GeneratorTraining, pictures: PictureSet, size: tuple[int, ...]) -> System:
     """The network with new weights beside the codec and the text encoder of the files that the settings name."""
     codec = load(Path(settings.codec), Coded) if settings.codec else None
     text = load(Path(settings.text), Text) if settings.text else None
-    size = tuple(int(n) for n in pictures.pixels.shape[1:])
-    if settings.batches.frames:
-        size = (size[0], settings.batches.frames, *size[2:])
     config = SystemConfig(
         network=settings.network,
         size=size,

@@ -154,3 +154,26 @@ def test_wrong_requests_are_refused_in_one_sentence(words, said, folder: Path, t
     full = [str(path) if path.exists() else word for path, word in zip(named, words, strict=True)]
     result = RUN.invoke(app, [*full, *(("--out", str(tmp_path / "out")) if words[0] == "sample" else ())])
     assert result.exit_code in (2, 3) and said in result.output.replace("\n", "") and not (tmp_path / "out").exists()
+
+
+def test_latents_on_disk_train_the_same_model(folder: Path, tmp_path: Path):
+    """`structgen data encode`, then training on the latents: the bytes of training on pixels. Another codec's are refused."""
+    codec = folder / "clip_codec" / "model.safetensors"
+    command("data", "encode", folder / "clips.npz", codec, tmp_path / "latents", "--frames", 5)
+    run = yaml.safe_load((folder / "clips_made.yaml").read_text())
+    run["task"]["batches"] = {"size": 4}
+    (tmp_path / "latent.yaml").write_text(yaml.safe_dump(run))
+    command("train", tmp_path / "latent.yaml", "--data", tmp_path / "latents", "--out", tmp_path / "run")
+    one, other = (load(path / "model.safetensors", System) for path in (folder / "clips_made", tmp_path / "run"))
+    assert one.config == other.config
+    assert all((value - other.state_dict()[name]).abs().max() < 1e-6 for name, value in one.state_dict().items())
+    out = command("data", "encode", folder / "bars.npz", codec, tmp_path / "latents", status=2)
+    assert "holds latents of another set, frames" in out
+    run["task"]["codec"] = str(folder / "codec" / "model.safetensors")
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(run))
+    assert "was encoded by a codec" in command(
+        "train", tmp_path / "wrong.yaml", "--data", tmp_path / "latents", "--out", tmp_path / "wrong", status=2
+    )
+    (tmp_path / "latents" / "parts" / "00000" / "_COMMITTED.json").unlink()
+    out = command("train", tmp_path / "latent.yaml", "--data", tmp_path / "latents", "--out", tmp_path / "again", status=2)
+    assert "part of an archive is not complete" in out
