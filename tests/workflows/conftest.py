@@ -82,3 +82,16 @@ def results(run: Path) -> dict[str, bytes]:
     """Every file of every job's folder but its manifest (which holds the time of writing)."""
     files = [path for path in run.glob("*/**/*") if path.is_file() and not path.name.endswith("_manifest.json")]
     return {str(path.relative_to(run)): path.read_bytes() for path in files if ".journal" not in path.parts}
+
+
+def differing(first: dict[str, bytes], second: dict[str, bytes]) -> dict[str, str]:
+    """What is not the same in two sets of results: a short word for each file, where a comparison of dicts would print them whole."""
+    words = {}
+    for name in sorted(first.keys() | second.keys()):
+        ours, theirs = first.get(name), second.get(name)
+        if ours is None or theirs is None:
+            words[name] = "only in the first" if theirs is None else "only in the second"
+        elif ours != theirs:
+            at = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+            words[name] = f"at byte {at}: {ours[max(0, at - 20) : at + 20]!r} and {theirs[max(0, at - 20) : at + 20]!r}"
+    return words
