@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import sys
 import tarfile
 import threading
@@ -19,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from unittest.mock import patch
 
 ENV = "bfd.mgnify30.metaeuk30.smag30.a3m"
 Files = dict[str, str]
@@ -237,7 +239,8 @@ def serving(port: int = 0) -> Iterator[Stub]:
     thread = threading.Thread(target=stub.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
-        yield stub
+        with patch.dict(os.environ, no_proxy="127.0.0.1"):  # whatever the machine's way to the network is
+            yield stub
     finally:
         stub.shutdown()
         stub.server_close()
