@@ -11,7 +11,7 @@ import torch
 from structgen.alphafold3.config import Sampling
 from structgen.alphafold3.model import Model
 from structgen.alphafold3.ranking import predictions
-from structgen.alphafold3.sampling import CentreRandomAugmentation, sampling_schedule
+from structgen.alphafold3.sampling import CentreRandomAugmentation, first_state, sampling_schedule
 from structgen.errors import NumericalError
 from structgen.features.batch import Batch
 from structgen.features.conformers import pose_conformers
@@ -48,7 +48,7 @@ def fold(
     batch = pose_conformers(batch, generator(seed, "conformers"))
     trunk = network.trunk(batch, cycles=sampling.cycles, rng=generator(seed, "msa"))
     condition = network.diffusion.condition(batch, trunk)
-    times, solver = sampling_schedule(sampling, model.config.diffusion.sigma_data)
+    times, solver = sampling_schedule(sampling, model.config.diffusion.sigma_data, network.denoiser.path)
     step = min(at_once or sampling.samples, sampling.samples)
     parts = []
     for first in range(0, sampling.samples, step):
@@ -59,7 +59,7 @@ def fold(
             partial(network.denoiser, cond=condition),
             solver,
             times,
-            float(times[0]) * noise,
+            first_state(network.denoiser.path, times, noise),
             draws,
             before_step=CentreRandomAugmentation(batch.atom_mask),
             on_step=_counted(on_step, first // step, -(-sampling.samples // step)),

@@ -242,11 +242,12 @@ def report(
 def models() -> None:
     """List the models that ship with structgen."""
     with exit_status():
-        from structgen.alphafold3.model import DEFAULT_MODEL, list_models, load_model
+        from structgen import heads
+        from structgen.alphafold3.model import DEFAULT_MODEL, list_models
 
         for name in list_models():
             mark = " (default)" if name == DEFAULT_MODEL else ""
-            console().print(f"{name}{mark}\n  {load_model(name).card}", markup=False, highlight=False, soft_wrap=True)
+            console().print(f"{name}{mark}\n  {heads.load(name).card}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -323,9 +324,10 @@ def export(
     with exit_status():
         import torch
 
-        from structgen.alphafold3.model import load_model, save_model
+        from structgen import heads
+        from structgen.alphafold3.model import save_model
 
-        save_model(load_model(model).network, out, card=card, terms=terms, dtype=torch.bfloat16)
+        save_model(heads.load(model).network, out, card=card, terms=terms, dtype=torch.bfloat16)
 
 
 def main() -> None:

@@ -23,8 +23,9 @@ import numpy as np
 import torch
 from pyhmmer.easel import DigitalSequenceBlock
 
+from structgen import heads
 from structgen.alphafold3.config import Sampling
-from structgen.alphafold3.model import DEFAULT_MODEL, Model, load_model
+from structgen.alphafold3.model import DEFAULT_MODEL, Model
 from structgen.alphafold3.ranking import best
 from structgen.errors import ConfigError
 from structgen.features.atoms import build_atoms
@@ -239,7 +240,7 @@ def main() -> None:
     options = _options()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(options.threads)
-    model = load_model(options.model)
+    model = heads.load(options.model)
     sampling = dataclasses.replace(model.config.sampling, samples=options.samples, steps=options.steps or model.config.sampling.steps)
     protocol = Protocol(
         model=model.name,

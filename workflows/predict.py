@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from structgen.alphafold3.model import load_model
+from structgen import heads
 from structgen.run import Row, Run, fan_out, gather, seeds_of
 from structgen.stages import Fold
 from workflows.resources import Demand, Resources
@@ -38,7 +38,7 @@ class Line:
 
 def load_fold(run: Run) -> Fold:
     """Fold with the weights that the run's settings name, for a worker that has none yet."""
-    return Fold(run, load_model(run.settings.model, precision=run.settings.precision))
+    return Fold(run, heads.load(run.settings.model, precision=run.settings.precision))
 
 
 def predict_here(line: Line, rows: Iterable[Row]) -> Iterator[Row]:

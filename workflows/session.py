@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from structgen import heads
 from structgen.alphafold3.config import Sampling
-from structgen.alphafold3.model import Model, load_model
+from structgen.alphafold3.model import Model
 from structgen.cost.plan import memory_here
 from structgen.errors import ConfigError, InputError
 from structgen.features.job import Job
@@ -39,7 +40,7 @@ def predict(request: Request, console: Console) -> int:
     if not jobs:
         print_errors(console, [str(error) for error in rejected])
         return 2
-    model = load_model(request.model, precision=checked.precision)
+    model = heads.load(request.model, precision=checked.precision)
     settings = resolve(request.choices, model=request.model, sampling=model.config.sampling)
     takes = takes_templates(model.config)
     store = request.store

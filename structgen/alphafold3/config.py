@@ -131,6 +131,31 @@ class Diffusion:
 
 
 @dataclass(frozen=True)
+class Equivariant:
+    """Sizes of the SE(3)-equivariant head (`structgen.equivariant`): features that do not turn, vectors and l = 2 of every token."""
+
+    layers: int = 4
+    scalars: int = 128
+    vectors: int = 32
+    tensors: int = 8
+    c_edge: int = 32  # what an edge says: distance and trunk pair
+    radial: int = 24  # Gaussians of the distance
+    heads: int = 4  # of the attention over all tokens
+    nearest: int = 16  # neighbours in space
+    window: int = 3  # and along the chain, on either side
+    c_fourier: int = 64
+
+
+@dataclass(frozen=True)
+class Head:
+    """Which network moves the atoms, and as what it is trained and read: every combination works."""
+
+    network: Literal["transformer", "equivariant"] = "transformer"  # SI Algorithm 20, or `structgen.equivariant`
+    objective: Literal["diffusion", "flow"] = "diffusion"  # EDM preconditioning and noise levels, or flow matching on the straight path
+    equivariant: Equivariant = field(default_factory=Equivariant)
+
+
+@dataclass(frozen=True)
 class Confidence:
     """SI Algorithm 31 and the summaries of SI 5.9."""
 
@@ -192,6 +217,7 @@ class Config:
     template: Template = field(default_factory=Template)
     pairformer: Pairformer = field(default_factory=Pairformer)
     diffusion: Diffusion = field(default_factory=Diffusion)
+    head: Head = field(default_factory=Head)
     confidence: Confidence = field(default_factory=Confidence)
     distogram: Distogram = field(default_factory=Distogram)
     sampling: Sampling = field(default_factory=Sampling)

@@ -6,7 +6,8 @@ number per sample (or crop).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -138,6 +139,7 @@ class StructureError:
     labels: Labels
     bond: float  # alpha_bond: 0 at first, 1 in fine-tuning
     smooth: float  # weight of smooth lDDT
+    further: Mapping[str, tuple[float, Callable[[Tensor], Tensor]]] = field(default_factory=dict)  # weights of other losses of x, and they
 
     def __call__(self, guess: Endpoints, example: Noised, cond: Any) -> Loss:
         x, truth = guess.data, example.truth.data
@@ -148,7 +150,11 @@ class StructureError:
             "smooth_lddt": smooth_lddt_loss(x, self.labels.pairs),
         }
         weighted = example.weight * (parts["mse"] + self.bond * parts["bonds"])
-        return Loss(weighted + self.smooth * parts["smooth_lddt"], parts | {"weighted_mse": example.weight * parts["mse"]})
+        others = {name: loss(x) for name, (_, loss) in self.further.items()}
+        total = weighted + self.smooth * parts["smooth_lddt"]
+        for name, (share, _) in self.further.items():
+            total = total + share * others[name]
+        return Loss(total, parts | {"weighted_mse": example.weight * parts["mse"]} | others)
 
 
 @typed

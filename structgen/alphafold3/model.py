@@ -2,43 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import nn
 
 from structgen.alphafold3.confidence import ConfidenceHead
 from structgen.alphafold3.config import Config
-from structgen.alphafold3.diffusion import DiffusionModule, StructureCondition
-from structgen.alphafold3.trunk import DistogramHead, Trunk
+from structgen.alphafold3.diffusion import DiffusionModule
+from structgen.alphafold3.trunk import DistogramHead, Trunk, TrunkOutput
 from structgen.errors import CheckpointError, ConfigError
-from structgen.generative import Denoiser, Preconditioned, VarianceExploding
+from structgen.features.batch import Batch
+from structgen.generative import Denoiser, Linear, Preconditioned, UnitVelocity, VarianceExploding
 from structgen.io.checkpoint import read_checkpoint, write_checkpoint
 from structgen.precision import Precision
+from structgen.typing import Float, Tensor
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 DEFAULT_MODEL = "structgen-small"
 
 
-class AlphaFold3(nn.Module):
-    """SI Algorithm 1 without its sampling loop: the parts that `predict.fold` and the training losses put together."""
+class StructureNetwork(Protocol):
+    """What moves atoms: a `Network` of the generative core that makes its own condition. SI Algorithm 20 is one."""
 
-    def __init__(self, config: Config) -> None:
+    def condition(self, batch: Batch, trunk: TrunkOutput) -> Any:
+        """Everything that depends on neither noise level nor sample."""
+
+    def __call__(self, r: Float[Tensor, "samples atoms 3"], times: Float[Tensor, "samples 1"], cond: Any) -> Tensor: ...
+
+
+class AlphaFold3(nn.Module):
+    """SI Algorithm 1 without its sampling loop: the parts that `predict.fold` and the training losses put together.
+
+    `head` replaces SI Algorithm 20 where the configuration names another network; `structgen.heads` knows which.
+    """
+
+    def __init__(self, config: Config, head: nn.Module | None = None) -> None:
         super().__init__()
+        if head is None and config.head.network != "transformer":
+            raise ConfigError(f"head.network: {config.head.network!r} is not built here; take `structgen.heads.build` and `heads.load`")
         self.config = config
         self.trunk = Trunk(config)
-        self.denoiser: Denoiser[StructureCondition] = Denoiser(
-            DiffusionModule(config), VarianceExploding(), Preconditioned(config.diffusion.sigma_data)
-        )
+        self.denoiser: Denoiser[Any] = _denoiser(DiffusionModule(config) if head is None else head, config)
         self.distogram = DistogramHead(config)
         self.confidence = ConfidenceHead(config)
 
     @property
-    def diffusion(self) -> DiffusionModule:
+    def diffusion(self) -> StructureNetwork:
         """The denoiser's network."""
-        return cast(DiffusionModule, self.denoiser.network)
+        return cast(StructureNetwork, self.denoiser.network)
 
     def to_precision(self, precision: Precision) -> AlphaFold3:
         """Hold the trunk, the diffusion module and the confidence head's stack in `precision`; what makes numbers for the user of
@@ -47,6 +62,14 @@ class AlphaFold3(nn.Module):
         for part in (self.trunk, self.denoiser, self.confidence.stack):
             part.to(dtype)
         return self
+
+
+def _denoiser(network: nn.Module, config: Config) -> Denoiser[Any]:
+    """Paths in angstrom: for flow matching the straight one from data to noise of the data's own width."""
+    sigma_data = config.diffusion.sigma_data
+    if config.head.objective == "flow":
+        return Denoiser(network, Linear(scale=sigma_data), UnitVelocity(sigma_data))
+    return Denoiser(network, VarianceExploding(), Preconditioned(sigma_data))
 
 
 @dataclass(frozen=True)
@@ -72,8 +95,10 @@ def list_models() -> list[str]:
     return sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
 
 
-def load_model(name_or_path: str = DEFAULT_MODEL, *, precision: Precision = "float32") -> Model:
-    """A shipped model by name, or a safetensors checkpoint by path.
+def load_model(
+    name_or_path: str = DEFAULT_MODEL, *, precision: Precision = "float32", build: Callable[[Config], AlphaFold3] = AlphaFold3
+) -> Model:
+    """A shipped model by name, or a safetensors checkpoint by path. `heads.load` is this with every head there is for `build`.
 
     Raises `ConfigError` for a name that does not exist, `CheckpointError` for a file that is not a structgen checkpoint or whose
     tensors are not exactly the network's.
@@ -83,7 +108,7 @@ def load_model(name_or_path: str = DEFAULT_MODEL, *, precision: Precision = "flo
         raise ConfigError(f"model {name_or_path!r} is neither a shipped model ({', '.join(list_models())}) nor a file")
     tensors, metadata, digest = read_checkpoint(path)
     with torch.device("meta"):
-        network = AlphaFold3(Config.from_json(metadata["config"]))
+        network = build(Config.from_json(metadata["config"]))
     _assign(network, tensors, path)
     network.eval().requires_grad_(False).to_precision(precision)
     return Model(network, digest, metadata.get("card", ""), metadata.get("terms", ""))

@@ -16,7 +16,8 @@ from structgen.alphafold3.confidence_losses import confidence_losses
 from structgen.alphafold3.config import Sampling
 from structgen.alphafold3.labels import make_labels
 from structgen.alphafold3.model import AlphaFold3
-from structgen.alphafold3.sampling import CentreRandomAugmentation, sampling_schedule
+from structgen.alphafold3.sampling import CentreRandomAugmentation, first_state, sampling_schedule
+from structgen.alphafold3.symmetry import fitted
 from structgen.alphafold3.trunk import TrunkOutput
 from structgen.errors import NumericalError
 from structgen.features.batch import Batch
@@ -72,14 +73,14 @@ def roll_out(network: AlphaFold3, example: Example, sampling: Sampling, rng: tor
     batch = example.batch
     trunk = network.trunk(batch, cycles=sampling.cycles, rng=rng)
     condition = network.diffusion.condition(batch, trunk)
-    times, solver = sampling_schedule(sampling, network.config.diffusion.sigma_data)
+    times, solver = sampling_schedule(sampling, network.config.diffusion.sigma_data, network.denoiser.path)
     noise = normal_like(torch.zeros(sampling.samples, batch.atoms, 3, device=batch.atom_mask.device), rng)
     atoms = sample(
         network.denoiser.path,
         partial(network.denoiser, cond=condition),
         solver,
         times,
-        float(times[0]) * noise,
+        first_state(network.denoiser.path, times, noise),
         rng,
         before_step=CentreRandomAugmentation(batch.atom_mask),
     )
@@ -109,9 +110,10 @@ class ConfidenceLoss:
         return self.of_sample(rollout, int(torch.randint(len(rollout.samples), (), generator=rng)))
 
     def of_sample(self, rollout: Rollout, k: int) -> tuple[Tensor, dict[str, float]]:
-        """The loss on sample k."""
+        """The loss on sample k, with equal chains and atoms named as they fit it best (SI 4.2)."""
         batch = rollout.batch
-        labels = make_labels(batch, rollout.positions, rollout.resolved)
+        named = fitted(Example(batch, rollout.positions, rollout.resolved), rollout.samples[k, None])
+        labels = make_labels(batch, named.positions, named.resolved)
         mask = None if batch.token_mask.all() else batch.token_mask
         atoms = rollout.samples[k, None]
         losses = confidence_losses(self.head(batch, rollout.trunk, atoms, mask), atoms, batch, labels)

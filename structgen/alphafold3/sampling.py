@@ -6,18 +6,32 @@ from dataclasses import dataclass
 
 from structgen.alphafold3.config import Sampling
 from structgen.features.conformers import rotations
-from structgen.generative import Churn, Euler, Rng, normal_like
-from structgen.generative.times import karras
+from structgen.generative import Churn, Euler, Path, Rng, VarianceExploding, normal_like
+from structgen.generative.times import at_noise_levels, karras
 from structgen.typing import Bool, Float, Tensor
 
+EXPLODING = VarianceExploding()
 
-def sampling_schedule(sampling: Sampling, sigma_data: float) -> tuple[Float[Tensor, " steps_plus_1"], Churn]:
-    """SI Algorithm 18: its noise levels (float64, in angstrom) and its step. With `last_sigma` zero the last step ends on data."""
+
+def sampling_schedule(sampling: Sampling, sigma_data: float, path: Path = EXPLODING) -> tuple[Float[Tensor, " steps_plus_1"], Churn]:
+    """SI Algorithm 18: its times (float64) and its step. With `last_sigma` zero the last step ends on data.
+
+    The SI's noise levels are times in angstrom on its own path. On another one they are the times of the same levels, and the first is the
+    path's end, which is noise alone.
+    """
     times = karras(sampling.steps, sampling.sigma_max * sigma_data, sampling.sigma_min * sigma_data, sampling.rho)
     if sampling.last_sigma == "zero":
         times[-1] = 0.0
+    if path != EXPLODING:
+        times = at_noise_levels(path, times)
+        times[0] = path.end
     step = Churn(Euler(sampling.step_scale), gamma=sampling.gamma_0, above=sampling.gamma_min, noise_scale=sampling.noise_scale)
     return times, step
+
+
+def first_state(path: Path, times: Float[Tensor, " steps_plus_1"], noise: Float[Tensor, "samples l 3"]) -> Float[Tensor, "samples l 3"]:
+    """Where sampling starts, from standard normal noise."""
+    return float(path.alpha_sigma(times[:1])[1]) * noise
 
 
 @dataclass(frozen=True, eq=False)

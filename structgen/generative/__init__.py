@@ -53,7 +53,7 @@ from structgen.generative.paths import (
     VarianceExploding,
     VariancePreserving,
 )
-from structgen.generative.readings import AverageVelocity, Consistent, Preconditioned, ReadData, ReadNoise, ReadVelocity
+from structgen.generative.readings import AverageVelocity, Consistent, Preconditioned, ReadData, ReadNoise, ReadVelocity, UnitVelocity
 from structgen.generative.sample import Solver, advance, identity, sample
 from structgen.generative.score_matching import ScoreMatching
 from structgen.generative.sde import diffusion_squared
@@ -195,6 +195,7 @@ __all__ = [
     "Tolerance",
     "Transition",
     "Uniform",
+    "UnitVelocity",
     "VarianceExploding",
     "VariancePreserving",
     "VelocityInTime",

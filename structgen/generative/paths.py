@@ -17,16 +17,17 @@ from structgen.generative.path import Path, Time
 class Linear(Path):
     """Straight line: rectified flow, conditional optimal transport (Liu et al. 2022; Lipman et al. 2022, eq. 20, with 1 - t for t).
 
-    `sigma_min` is the standard deviation that is left around data at t = 0, in its units.
+    `sigma_min` and `scale` are the standard deviations of the noise at t = 0 and at t = 1, in the units of the data.
     """
 
     sigma_min: float = 0.0
+    scale: float = 1.0
 
     def alpha_sigma(self, t: Time) -> tuple[Time, Time]:
-        return 1 - t, self.sigma_min + (1 - self.sigma_min) * t
+        return 1 - t, self.sigma_min + (self.scale - self.sigma_min) * t
 
     def rates(self, t: Time) -> tuple[Time, Time]:
-        return -torch.ones_like(t), torch.full_like(t, 1 - self.sigma_min)
+        return -torch.ones_like(t), torch.full_like(t, self.scale - self.sigma_min)
 
 
 @dataclass(frozen=True)

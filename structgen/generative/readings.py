@@ -71,6 +71,28 @@ class Preconditioned(Reading):
 
 
 @dataclass(frozen=True)
+class UnitVelocity(Reading):
+    """The output is dx_t / dt in units of `sigma_data`, the standard deviation of the data, and the input has unit variance: flow matching
+    on data that are not scaled (structures in angstrom), with `Linear(scale=sigma_data)` for the path.
+
+    The network's time is EDM's, log(sigma / (alpha sigma_data)) / 4, which tells apart times near both ends; it is cut at +-`longest`, for
+    at the ends it is infinite.
+    """
+
+    sigma_data: float
+    longest: float = 3.0
+
+    def inputs(self, path: Path, x: X, t: Time, s: Time) -> tuple[X, Tensor]:
+        alpha, sigma = path.alpha_sigma(t)
+        c_in = (sigma**2 + (alpha * self.sigma_data) ** 2).rsqrt()
+        level = -(path.half_log_snr(t) + math.log(self.sigma_data)) / 4
+        return over(c_in, x) * x, level.clamp(-self.longest, self.longest)[:, None]
+
+    def endpoints(self, path: Path, raw: X, x: X, t: Time, s: Time) -> Endpoints:
+        return path.from_velocity(self.sigma_data * raw, x, t)
+
+
+@dataclass(frozen=True)
 class Consistent(Reading):
     """A consistency function: data that the flow leads to, and at t = eps the state itself whatever the network says (Song et al. 2023,
     appendix C).

@@ -53,11 +53,13 @@ class TruncatedSnr:
 
 @dataclass(frozen=True)
 class Flow:
-    """(alpha' - alpha sigma' / sigma)^2: makes the data error the velocity error."""
+    """(alpha' - alpha sigma' / sigma)^2: makes the data error the velocity error, with velocities in units of `sigma_data`."""
+
+    sigma_data: float = 1.0
 
     def __call__(self, path: Path, t: Time) -> Time:
         (alpha, sigma), (alpha_rate, sigma_rate) = path.alpha_sigma(t), path.rates(t)
-        return (alpha_rate - alpha * sigma_rate / sigma) ** 2
+        return ((alpha_rate - alpha * sigma_rate / sigma) / self.sigma_data) ** 2
 
 
 @dataclass(frozen=True)

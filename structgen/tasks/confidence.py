@@ -20,8 +20,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from structgen import heads
 from structgen.alphafold3.config import Sampling
-from structgen.alphafold3.model import AlphaFold3, Model, load_model, save_model
+from structgen.alphafold3.model import AlphaFold3, Model, save_model
 from structgen.alphafold3.rollout import ConfidenceLoss, ConfidenceTerms, Rollout, roll_out
 from structgen.errors import ConfigError
 from structgen.features.chains import ChainSet
@@ -71,7 +72,7 @@ class ConfidenceTask(Task[Rollout]):
     def __init__(self, settings: ConfidenceTraining, context: Context) -> None:
         if not context.init:
             raise ConfigError("init: a confidence head is trained on roll-outs of a model: name its file")
-        model = load_model(context.init)
+        model = heads.load(context.init)
         self.settings, self.context, self.network = settings, context, model.network.to(context.device)
         self.network.config = dataclasses.replace(self.network.config, sampling=settings.sampling or self.network.config.sampling)
         self.paths = self._rolled_out(model)

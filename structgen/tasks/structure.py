@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from structgen import heads
 from structgen.alphafold3 import config as presets
 from structgen.alphafold3.config import Config
-from structgen.alphafold3.model import AlphaFold3, load_model, save_model
+from structgen.alphafold3.model import AlphaFold3, save_model
 from structgen.alphafold3.training import LossTerms, StructureLoss
 from structgen.configuration import from_mapping
 from structgen.errors import ConfigError
@@ -131,10 +132,10 @@ def start_network(preset: str, changes: Mapping[str, Any], context: Context) -> 
     if context.init:
         if changes:
             raise ConfigError("task.model: the configuration is that of the model file; remove it, or start from a preset")
-        network = load_model(context.init).network
+        network = heads.load(context.init).network
         return network.requires_grad_(True).train()
     config = from_mapping(Config, merge(dataclasses.asdict(getattr(presets, preset)()), changes), "task.model")
-    return AlphaFold3(config)
+    return heads.build(config)
 
 
 def selected(chains: ChainSet, split: str, wanted: Selection) -> list[int]:

@@ -1,0 +1,130 @@
+"""Layers whose features turn with the molecule: messages of neighbours (e3nn), attention over all tokens, a norm.
+
+Features are e3nn's: scalars, then vectors, then l = 2, flat in the last dimension. All are of even parity, so cross products are allowed
+and a molecule is told from its mirror image: the symmetry is that of proper rotations, SE(3), not E(3).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from structgen.equivariant.graph import Graph
+from structgen.errors import ConfigError
+from structgen.nn.linear import Linear
+from structgen.nn.norms import LayerNorm
+from structgen.typing import Bool, Float, Tensor
+
+try:
+    from e3nn import o3
+    from e3nn.nn import Gate
+except ImportError as error:
+    raise ConfigError("the equivariant head needs e3nn, which is not installed: `python -m pip install -e '.[equivariant]'`") from error
+
+HARMONICS = o3.Irreps("1x0e + 1x1e + 1x2e")
+
+
+def irreps(scalars: int, vectors: int, tensors: int) -> o3.Irreps:
+    """Features of these widths."""
+    return o3.Irreps(f"{scalars}x0e + {vectors}x1e + {tensors}x2e")
+
+
+class Radial(nn.Module):
+    """Gaussians of log distance: neighbours on a chain and noise of a hundred times that are told apart equally well."""
+
+    centres: Tensor
+
+    def __init__(self, count: int, first: float = 0.02, last: float = 20.0) -> None:
+        super().__init__()
+        self.register_buffer("centres", torch.linspace(math.log(first), math.log(last), count), persistent=False)
+        self.width = (math.log(last) - math.log(first)) / (count - 1)
+
+    def forward(self, distance: Float[Tensor, "*any"]) -> Float[Tensor, "*any count"]:
+        return torch.exp(-0.5 * ((distance.clamp_min(1e-6).log()[..., None] - self.centres) / self.width).square())
+
+
+class Norm(nn.Module):
+    """Layer norm of the scalars; vectors and l = 2 are divided by the root mean square of their lengths over the channels."""
+
+    def __init__(self, kind: o3.Irreps) -> None:
+        super().__init__()
+        self.kind = kind
+        self.scalars = LayerNorm(kind[0].mul)
+        self.scale = nn.ParameterList(nn.Parameter(torch.ones(part.mul, 1)) for part in kind[1:])
+
+    def forward(self, x: Float[Tensor, "*any c"]) -> Float[Tensor, "*any c"]:
+        parts = [self.scalars(x[..., self.kind.slices()[0]])]
+        for part, where, scale in zip(self.kind[1:], self.kind.slices()[1:], self.scale, strict=True):
+            own = x[..., where].unflatten(-1, (part.mul, part.ir.dim))
+            size = own.square().sum(-1, keepdim=True).mean(-2, keepdim=True)
+            parts.append((own * scale * (size + 1e-5).rsqrt()).flatten(-2))
+        return torch.cat(parts, -1)
+
+
+class Convolution(nn.Module):
+    """Mean over the neighbours of their features times the spherical harmonics of the direction, with weights made of what the edge says.
+
+    A depthwise (`uvu`) tensor product, mixed by a linear layer and gated: scalars decide how much of every vector passes.
+    """
+
+    def __init__(self, kind: o3.Irreps, c_edge: int) -> None:
+        super().__init__()
+        middle, paths = _depthwise(kind)
+        self.product = o3.TensorProduct(kind, HARMONICS, middle, paths, shared_weights=False, internal_weights=False)
+        self.weights = nn.Sequential(Linear(c_edge, c_edge, bias=True, init="relu"), nn.SiLU(), Linear(c_edge, self.product.weight_numel))
+        gates = sum(part.mul for part in kind[1:])
+        self.gate = Gate(o3.Irreps([kind[0]]), [F.silu], o3.Irreps(f"{gates}x0e"), [torch.sigmoid], o3.Irreps(list(kind[1:])))
+        self.mix = o3.Linear(middle.simplify(), self.gate.irreps_in)
+        self.out = o3.Linear(kind, kind)
+
+    def forward(
+        self, x: Float[Tensor, "S n c"], graph: Graph, harmonics: Float[Tensor, "S n k 9"], edge: Float[Tensor, "S n k c_edge"]
+    ) -> Float[Tensor, "S n c"]:
+        message = self.product(graph.of(x), harmonics, self.weights(edge))
+        share = graph.mask.to(x.dtype) / graph.mask.sum(-1, keepdim=True).clamp_min(1)
+        return self.out(self.gate(self.mix(torch.einsum("snk,snkc->snc", share, message))))
+
+
+def _depthwise(kind: o3.Irreps) -> tuple[o3.Irreps, list[tuple[int, int, int, str, bool]]]:
+    """Every product of a feature and a harmonic that gives a kind of feature that there is."""
+    found = [(i, j, part.mul, ir) for i, part in enumerate(kind) for j, (_, y) in enumerate(HARMONICS) for ir in part.ir * y if ir in kind]
+    order = sorted(range(len(found)), key=lambda k: found[k][3])
+    middle = o3.Irreps([(found[k][2], found[k][3]) for k in order])
+    return middle, [(found[k][0], found[k][1], place, "uvu", True) for place, k in enumerate(order)]
+
+
+class Attention(nn.Module):
+    """Every token looks at all others. Weights come from scalars, trunk pairs and distances; what is gathered are scalars, vectors and the
+    direction to where the weights point. Where noise hides who is near, this is what carries the trunk's knowledge."""
+
+    def __init__(self, kind: o3.Irreps, heads: int) -> None:
+        super().__init__()
+        self.kind, self.heads = kind, heads
+        scalars, vectors = kind[0].mul, kind[1].mul
+        self.c, self.v = scalars // heads, max(1, vectors // heads)
+        self.qkv = Linear(scalars, 3 * heads * self.c)
+        self.vectors = o3.Linear(o3.Irreps([kind[1]]), o3.Irreps(f"{heads * self.v}x1e"))
+        self.reach = nn.Parameter(torch.zeros(heads))
+        gathered = o3.Irreps(f"{heads * (self.c + self.v + 1)}x0e + {heads * (self.v + 1)}x1e")
+        self.out = o3.Linear(gathered, kind)
+
+    def forward(
+        self,
+        x: Float[Tensor, "S n c"],
+        positions: Float[Tensor, "S n 3"],
+        bias: Float[Tensor, "S heads n n"],
+        mask: Bool[Tensor, "S n"],
+    ) -> Float[Tensor, "S n c"]:
+        scalars, vectors = x[..., self.kind.slices()[0]], x[..., self.kind.slices()[1]]
+        q, k, v = self.qkv(scalars).unflatten(-1, (3, self.heads, self.c)).permute(2, 0, 3, 1, 4)
+        far = torch.cdist(positions, positions, compute_mode="donot_use_mm_for_euclid_dist").square()[:, None]
+        logits = q @ k.mT / math.sqrt(self.c) + bias - F.softplus(self.reach)[:, None, None] * far
+        weight = logits.masked_fill(~mask[:, None, None], -1e9).softmax(-1)
+        own = self.vectors(vectors).unflatten(-1, (self.heads, self.v * 3)).transpose(1, 2)
+        direction = weight @ positions[:, None] - positions[:, None]
+        turned = torch.cat([weight @ own, direction], -1).transpose(1, 2).unflatten(-1, (self.v + 1, 3))
+        sizes = (turned.square().sum(-1) + 1e-8).sqrt().flatten(2)
+        return self.out(torch.cat([(weight @ v).transpose(1, 2).flatten(2), sizes, turned.flatten(2)], -1))
