@@ -14,8 +14,8 @@ from typing import cast
 import torch
 from rich.console import Console
 
+from structgen import heads
 from structgen.alphafold3.config import Sampling
-from structgen.alphafold3.model import load_model
 from structgen.cost import calibration
 from structgen.cost.calibration import Calibration, calibrated
 from structgen.cost.measured import Case, Measurement, case_text
@@ -71,7 +71,7 @@ def wanted(model: str, precision: str, threads: int, *, quick: bool) -> Wanted:
 
 def calibrate(wanted: Wanted, console: Console) -> Calibration:
     """Measure, fit and keep. Says how well the fit describes what was measured."""
-    model = load_model(wanted.model, precision=wanted.precision)
+    model = heads.load(wanted.model, precision=wanted.precision)
     threads = wanted.threads or torch.get_num_threads()
     sizes = QUICK if wanted.quick else FULL
     measured = []

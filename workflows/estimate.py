@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from structgen import heads
 from structgen.alphafold3.config import Sampling
-from structgen.alphafold3.model import load_model
 from structgen.cost.plan import Planned, Planner, memory_here, plan_all
 from structgen.errors import InputError
 from structgen.settings import resolve
@@ -24,7 +24,7 @@ def estimate(request: Request, places: int, console: Console, *, as_json: bool) 
     """Print every job's cost and the time of the whole on so many places to fold; returns the exit status, 2 where a job cannot run."""
     checked = resolve(request.choices, model=request.model, sampling=Sampling())
     jobs, rejected = read(request, checked)
-    model = load_model(request.model, precision=checked.precision)
+    model = heads.load(request.model, precision=checked.precision)
     settings = resolve(request.choices, model=request.model, sampling=model.config.sampling)
     by = planner(settings, model, request.threads or torch.get_num_threads(), request.resources.memory_of(memory_here()))
     planned, errors = plan_all(by, jobs)

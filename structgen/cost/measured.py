@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from structgen import predict
+from structgen import heads, predict
 from structgen.alphafold3.config import Sampling
-from structgen.alphafold3.model import Model, load_model
+from structgen.alphafold3.model import Model
 from structgen.cost.counts import MIB, PHASES
 from structgen.cost.work import Work, work_of
 from structgen.features.atoms import build_atoms
@@ -115,7 +115,7 @@ def made_msa(query: str, kind: Kind, rows: int) -> Msa:
 def measure(case: Case) -> Measurement:
     """Load the model, fold something small, then fold the case and watch it."""
     torch.set_num_threads(case.threads)
-    model = load_model(case.model, precision=case.precision)
+    model = heads.load(case.model, precision=case.precision)
     small = Case(**{**vars(case), "residues": WARM_UP, "rows": min(case.rows, 4), "kind": Kind.PROTEIN})
     for _ in range(2):
         _features(small)
