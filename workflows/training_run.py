@@ -56,6 +56,12 @@ def _confidence() -> type:
     return ConfidenceTraining
 
 
+def _student() -> type:
+    from structgen.tasks.student import StudentTraining
+
+    return StudentTraining
+
+
 def _codec() -> type:
     from structgen.tasks.codec import CodecTraining
 
@@ -83,6 +89,7 @@ def _generator() -> type:
 KINDS: dict[str, Callable[[], type]] = {
     "structure": _structure,
     "confidence": _confidence,
+    "student": _student,
     "codec": _codec,
     "text": _text,
     "judge": _judge,

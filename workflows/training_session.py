@@ -33,16 +33,21 @@ class TrainingRequest:
 
 def run_training(request: TrainingRequest, console: Console) -> int:
     """Train, and say what was reached. The exit status: 0 also where the time was up, 130 where a signal asked for the end."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
+    prepare(request)
     run = read_run(request.config, request.changes)
-    if request.threads:
-        torch.set_num_threads(request.threads)
     if request.cluster:
         raise ConfigError("--cluster: not there yet")
     if request.workers > 1:
         raise ConfigError("--workers: several processes need a cluster; --cluster local starts one on this machine")
     step = train(run, request.out, limits=Limits(request.minutes)).step
     return say(run, request, step, console)
+
+
+def prepare(request: TrainingRequest) -> None:
+    """Rows of the log on the terminal; as many threads as were asked for."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
+    if request.threads:
+        torch.set_num_threads(request.threads)
 
 
 def say(run: TrainingRun, request: TrainingRequest, step: int, console: Console) -> int:
