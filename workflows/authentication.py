@@ -19,7 +19,8 @@ def declare(where: str) -> None:
     """Say explicitly whether tokens are used: Ray's own default differs between its commands, and between machines.
 
     A local cluster gets a token of its own that is written nowhere, so that no other user of the machine can run code in it; for a
-    running one a token is used if the user has one. What the user set himself, or Ray has read already, stays.
+    running one a token is used if the user has one. What the user set himself, or Ray has read already, stays. Raises `ConfigError` for
+    an address beyond this machine without a token, unless the user has said RAY_AUTH_MODE=disabled.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if "RAY_AUTH_MODE" in os.environ or "ray" in sys.modules:
@@ -28,6 +29,9 @@ def declare(where: str) -> None:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
         return
+    host, _, port = where.rpartition(":")
+    if port.isdigit() and not has_token() and not is_loopback(host.strip("[]")):
+        raise ConfigError(f"cluster {where}: no token, and this is not this machine; set RAY_AUTH_TOKEN_PATH, or RAY_AUTH_MODE=disabled")
     os.environ["RAY_AUTH_MODE"] = "token" if has_token() else "disabled"
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +25,10 @@ from structgen.io.jobs.read import job_files
 from workflows.options import INPUT_ERROR, RUN_ERROR, STOPPED
 from workflows.submission import Work, shell
 
+logging.getLogger("ray").setLevel(logging.WARNING)  # it tells of every upload
+
+STARTING = "No available agent"  # what a head says whose node does not take jobs yet
+PATIENCE = 60.0  # seconds for it to take them
 AGAIN = 5  # times that a connection which breaks while logs are followed is made again
 PAUSE = 1.0  # seconds before that, and between looks at a job that is ending
 LARGEST_UPLOAD = 100 * 2**20  # bytes; what is larger belongs on shared storage
@@ -47,7 +53,7 @@ class Jobs:
             entrypoint = shell(work.command(names, "auto"))
             number = f"{work.submission.name}-{uuid.uuid4().hex[:8]}"
             with self._client() as client:
-                client.submit_job(entrypoint=entrypoint, submission_id=number, runtime_env=env or None)
+                _send(client, entrypoint=entrypoint, submission_id=number, runtime_env=env or None)
         console.print(f"submitted {number}: {entrypoint}", markup=False, highlight=False, soft_wrap=True)
         return number
 
@@ -81,6 +87,19 @@ class Jobs:
             raise ClusterError(f"{self.address} cannot be reached: {_first_line(error)}; is this the dashboard of the head?") from error
         except RuntimeError as error:
             raise ClusterError(f"{self.address}: {_first_line(error)}") from error
+
+
+def _send(client: JobSubmissionClient, **job: Any) -> None:
+    """Submit, to a head that has just been started too."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            client.submit_job(**job)
+            return
+        except RuntimeError as error:
+            if STARTING not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(PAUSE)
 
 
 async def _tail(client: JobSubmissionClient, job: str, out: Callable[[str], Any]) -> None:

@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -187,6 +188,19 @@ def test_beyond_this_machine_a_token_is_needed(host: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(authentication, "is_open", lambda address: False)
     authentication.require_token(address, insecure=False)
     assert os.environ["RAY_AUTH_MODE"] == "token"
+
+
+def test_joining_beyond_this_machine_needs_a_token_or_a_word(monkeypatch: pytest.MonkeyPatch):
+    """`--cluster HOST:PORT` elsewhere: refused without a token, unless the user said that there is none."""
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+    with pytest.raises(ConfigError, match="no token, and this is not this machine"):
+        authentication.declare("10.1.2.3:6379")
+    assert "RAY_AUTH_MODE" not in os.environ
+    for where in ("127.0.0.1:6379", "auto"):
+        authentication.declare(where)
+        assert os.environ.pop("RAY_AUTH_MODE") == "disabled"
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    authentication.declare("10.1.2.3:6379")
 
 
 def test_open_cluster_is_recognised_by_its_answer():

@@ -55,7 +55,7 @@ def user(folder: Path) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "STRUCTGEN_"))}
     path = f"{commands}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     own = {"HOME": str(folder), "PATH": path, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
-    return clean | own
+    return clean | own | {"RAY_raylet_start_wait_time_s": "240"}  # a busy machine takes longer than Ray waits
 
 
 def end(process: subprocess.Popen[bytes], leftover: Path) -> None:
@@ -82,19 +82,16 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     environment = user(folder) | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
     port = free_port()
     words = ["ray", "start", "--head", "--block", f"--port={free_port()}", f"--dashboard-port={port}", f"--temp-dir={folder}/ray"]
-    words += ["--num-cpus=2", "--object-store-memory=200000000", f"--ray-client-server-port={free_port()}", "--labels=kind=here"]
+    words += ["--num-cpus=2", "--object-store-memory=200000000", f"--ray-client-server-port={free_port()}"]
+    words += [f"--dashboard-agent-listen-port={free_port()}", "--labels=kind=here"]  # other clusters of this machine have the usual ones
     with open(folder / "head.log", "wb") as log:
         head = subprocess.Popen(words, env=environment, stdout=log, stderr=log)
     cluster = Cluster(f"http://127.0.0.1:{port}", {k: v for k, v in environment.items() if k != "RAY_AUTH_MODE"}, folder)
     try:
-        deadline = time.monotonic() + 180
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                assert head.poll() is None, (folder / "head.log").read_text()
-                time.sleep(1)
+        deadline = time.monotonic() + 300
+        while "Ray runtime started" not in (folder / "head.log").read_text():
+            assert head.poll() is None and time.monotonic() < deadline, (folder / "head.log").read_text()
+            time.sleep(1)
         yield cluster
     finally:
         end(head, folder / "ray")
@@ -112,7 +109,7 @@ def test_submitted_inputs_are_predicted_and_followed(cluster: Cluster, checkpoin
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 of 2 done" in done.stdout and re.search(r"structgen-in-[0-9a-f]{8}: succeeded", done.stdout)
     there = [str(part) for part in options[:-4]]
-    assert command("predict", cluster.folder / "in", "--out", tmp_path / "here", *there, "--threads", "2").status == 0
+    assert command("predict", cluster.folder / "in", "--out", tmp_path / "here", *there).status == 0
     kept = {name: content for name, content in results(tmp_path / "here").items() if name.endswith(("model.cif", "confidences.json"))}
     assert kept and {name: results(out)[name] for name in kept} == kept
     write_fasta(cluster.folder / "in" / "b.fasta", [("bad", "AC4DE")])
