@@ -62,6 +62,8 @@ class Bucket(Shelf):
                     break
                 logger.warning("store %s: artifact %s came damaged; reading it again", self.url, key)
                 time.sleep(pause)
+            if pause is None and len(content) != files.call_s3("head_object", **self._address(_name(key)))["ContentLength"]:
+                raise StoreError(f"store {self.url}: artifact {key} is cut on its way again and again; what is between here and there?")
         return content
 
     def holds(self, key: str) -> bool:
@@ -110,7 +112,7 @@ class Bucket(Shelf):
             self.delete(name)
             return
         with self._files() as files:
-            files.abort_mpu(*self._address(name), upload)
+            files.call_s3("abort_multipart_upload", **self._address(name), UploadId=upload)
 
     def create(self, name: str, content: bytes) -> bool:
         """Write an object; False where there is one of this name."""
@@ -135,14 +137,13 @@ class Bucket(Shelf):
     def delete(self, name: str) -> None:
         """Remove an object, if there is one."""
         with self._files() as files:
-            files.call_s3("delete_object", Bucket=self._address(name)[0], Key=self._address(name)[1])
+            files.call_s3("delete_object", **self._address(name))
 
     def age(self, name: str) -> float | None:
         """Seconds since an object was written; nothing where there is none."""
-        bucket, key = self._address(name)
         try:
             with self._files() as files:
-                head = files.call_s3("head_object", Bucket=bucket, Key=key)
+                head = files.call_s3("head_object", **self._address(name))
         except FileNotFoundError:
             return None
         return _now(head) - head["LastModified"].timestamp()
@@ -152,39 +153,38 @@ class Bucket(Shelf):
 
     def _under(self, prefix: str) -> Iterator[Item]:
         """Every object whose name begins so."""
-        bucket, key = self._address(prefix)
-        more: dict[str, str] = {}
+        address, before, more = self._address(prefix), len(self._address("")["Key"]), dict[str, str]()
         while True:
             with self._files() as files:
-                page = files.call_s3("list_objects_v2", Bucket=bucket, Prefix=key, **more)
+                page = files.call_s3("list_objects_v2", Bucket=address["Bucket"], Prefix=address["Key"], **more)
             for found in page.get("Contents", []):
-                yield Item(found["Key"][len(self._address("")[1]) :], found["Size"], _now(page) - found["LastModified"].timestamp())
+                yield Item(found["Key"][before:], found["Size"], _now(page) - found["LastModified"].timestamp())
             if not page.get("IsTruncated"):
                 return
             more = {"ContinuationToken": page["NextContinuationToken"]}
 
     def _uploads(self) -> list[Item]:
         """Uploads in parts that did not end. Their size is not known."""
-        bucket, key = self._address("")
+        address = self._address("")
         with self._files() as files:
-            page = files.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=key)
-        return [
-            Item(f"{found['Key'][len(key) :]}?uploadId={found['UploadId']}", 0, _now(page) - found["Initiated"].timestamp())
-            for found in page.get("Uploads", [])
-        ]
+            page = files.call_s3("list_multipart_uploads", Bucket=address["Bucket"], Prefix=address["Key"])
+        names = [f"{found['Key'][len(address['Key']) :]}?uploadId={found['UploadId']}" for found in page.get("Uploads", [])]
+        ages = [_now(page) - found["Initiated"].timestamp() for found in page.get("Uploads", [])]
+        return [Item(name, 0, age) for name, age in zip(names, ages, strict=True)]
 
     def _place(self, name: str) -> str:
         return f"{self.url}/{name}"
 
-    def _address(self, name: str) -> tuple[str, str]:
-        """Bucket and name of an object as the server knows them."""
+    def _address(self, name: str) -> dict[str, str]:
+        """An object as the server knows it."""
         bucket, _, prefix = self.url.removeprefix("s3://").partition("/")
-        return bucket, f"{prefix}/{name}" if prefix else name
+        return {"Bucket": bucket, "Key": f"{prefix}/{name}" if prefix else name}
 
     @contextmanager
     def _files(self) -> Iterator[Any]:
         """The object store's client, which is made once a process; its failures as errors of structgen."""
         try:
+            from aiohttp import ClientError as ConnectionBroken
             from botocore.exceptions import BotoCoreError, ClientError
             from s3fs import S3FileSystem
         except ImportError as error:
@@ -193,11 +193,11 @@ class Bucket(Shelf):
             yield S3FileSystem(use_listings_cache=False, **_client_settings())
         except (FileNotFoundError, FileExistsError):
             raise
-        except (OSError, BotoCoreError, ClientError) as error:
+        except (OSError, BotoCoreError, ClientError, ConnectionBroken) as error:
             raise _said(self.url, error) from error
 
 
-class _Busy(Exception):
+class _Busy(StructgenError):
     """Another upload to the same name ended at this moment; the server asks to try again."""
 
 
@@ -214,9 +214,12 @@ def _said(url: str, error: Exception) -> Exception:
 
 
 def _client_settings() -> dict[str, Any]:
-    """The client is made anew where the endpoint changes. Servers other than Amazon's seldom have a host name for every bucket."""
+    """The client is made anew where the endpoint changes; s3fs tries five times around its own tries.
+
+    Servers other than Amazon's seldom have a host name for every bucket.
+    """
     own = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    settings: dict[str, Any] = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 5, "mode": "standard"}}
+    settings: dict[str, Any] = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 2, "mode": "standard"}}
     return {"endpoint_url": own, "config_kwargs": settings | ({"s3": {"addressing_style": "path"}} if own else {})}
 
 

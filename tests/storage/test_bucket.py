@@ -66,7 +66,7 @@ RACE = """
 import time
 for n in range(8):
     time.sleep(max(0.0, float(sys.argv[3]) + 0.2 * n - time.time()))
-    payload = f"{sys.argv[2]}:{n}".encode() * (4_000_000 if n == 7 else 1000)
+    payload = f"{sys.argv[2]}:{n}".encode() * (12_000_000 if n == 7 else 1000)
     if store.publish(f"{n:02x}".ljust(64, "0"), payload):
         print(n, flush=True)
 """
@@ -80,7 +80,7 @@ def test_racing_processes_publish_each_key_once(store: Store):
     assert all(racer.returncode == 0 for racer in racers)
     assert sorted(won) == list(range(8))
     for n, worker in won.items():
-        assert store.read(f"{n:02x}".ljust(64, "0")) == f"{worker}:{n}".encode() * (4_000_000 if n == 7 else 1000)
+        assert store.read(f"{n:02x}".ljust(64, "0")) == f"{worker}:{n}".encode() * (12_000_000 if n == 7 else 1000)
     assert uploads(store) == [] and len(objects(store)) == 8
 
 
@@ -151,6 +151,19 @@ def test_torn_answers_are_asked_for_again(store: Store, s3: str, monkeypatch: py
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
         assert store.read(KEY) == payload
     assert len(torn) == 1
+
+
+@pytest.mark.parametrize("tear", [cut, shorten])
+def test_whole_object_that_always_comes_torn_stays(store: Store, s3: str, monkeypatch: pytest.MonkeyPatch, tear: Tear):
+    """An error says so, and the object, which is whole where it lies, is not set aside."""
+    monkeypatch.setattr(module, "PAUSES", (0.0,))
+    store.publish(KEY, b"payload" * 1000)
+    with proxied(s3, lambda handler, answer, body: handler.command == "GET" and tear(handler, answer, body)) as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        with pytest.raises(StoreError):
+            store.read(KEY)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3)
+    assert store.read(KEY) == b"payload" * 1000 and objects(store) == {f"ab/{KEY}"}
 
 
 def test_damaged_object_is_set_aside(store: Store):

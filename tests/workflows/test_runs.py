@@ -202,14 +202,13 @@ def test_gc_of_a_bucket(command: Command, batch: Path, tmp_path: Path, s3: str):
     assert {item.name for item in store.shelf.items()} == needed
 
 
-def test_nothing_of_a_run_is_writable_by_others_whatever_the_umask(command: Command, checkpoint: Path, batch: Path, tmp_path: Path):
+def test_nothing_of_a_run_is_writable_by_others_whatever_the_umask(command: Command, batch: Path, tmp_path: Path):
     """Every file and folder of a run and its store, made under umask 0."""
     old = os.umask(0)
     try:
-        process = start_command(checkpoint, tmp_path, "in", "--out", "run", *FAST)
+        assert command("predict", "in", "--out", "run", *FAST).status == 0
     finally:
         os.umask(old)
-    assert process.wait(280) == 0
     made = [path for root in ("run", "store") for path in [tmp_path / root, *(tmp_path / root).rglob("*")]]
     assert len(made) > 60
     assert [str(path) for path in made if stat.S_IMODE(path.lstat().st_mode) & (stat.S_IWOTH | stat.S_IWGRP)] == []
