@@ -137,6 +137,27 @@ def finished(manifest: RunManifest) -> Counter[str]:
     return counts
 
 
+def standing(manifest: RunManifest) -> dict[str, dict[str, float]]:
+    """Of every stage, `of` how many pieces of work there are, how many wait, run, are done and failed, and their `seconds` so far.
+
+    What a failed job will not come to does not wait.
+    """
+    seeds = len(manifest.document.get("settings", {}).get("seeds", (1,)))
+    stand = {stage: {"of": 0, "waiting": 0, "running": 0, "done": 0, "failed": 0, "seconds": 0.0} for stage in STAGES}
+    for job in manifest.jobs.values():
+        failed = job_status(job) == "failed"
+        for stage, counts in stand.items():
+            pieces = (len(job["seeds"]) if "seeds" in job else seeds) if stage == "fold" else 1
+            found = stage_entries(job, stage)
+            begun = Counter(entry["status"] for entry in found if entry["status"] != "waiting")
+            counts["of"] += pieces
+            for status, number in begun.items():
+                counts[status] += number
+            counts["waiting"] += 0 if failed else pieces - begun.total()
+            counts["seconds"] = round(counts["seconds"] + sum(entry["seconds"] for entry in found), 3)
+    return stand
+
+
 @contextmanager
 def followed(manifest: RunManifest, shown: Display) -> Iterator[Display]:
     """Keep `run.json` and the display current during the block, from the journals that the stages write wherever they run."""
@@ -150,6 +171,7 @@ def followed(manifest: RunManifest, shown: Display) -> Iterator[Display]:
         follower.join()
         shown.show(manifest, manifest.follow())
         shown.close()
+        manifest.document["progress"] = standing(manifest)
         manifest.close()
 
 
@@ -160,6 +182,7 @@ def _follow(manifest: RunManifest, shown: Display, stop: threading.Event) -> Non
         shown.show(manifest, events)
         if events and time.monotonic() - saved > max(SAVE_SECONDS, cost / SAVE_SHARE):
             began = time.monotonic()
+            manifest.document["progress"] = standing(manifest)
             manifest.save()
             saved = time.monotonic()
             cost = saved - began

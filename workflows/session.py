@@ -28,7 +28,7 @@ from structgen.stages import Featurise, Fold, Search, Write, is_complete, result
 from workflows import authentication, evidence
 from workflows.planning import planner, rows_to_run
 from workflows.predict import Line, load_fold, predict_here, predict_on_cluster
-from workflows.progress import Display, display, followed
+from workflows.progress import Display, display, followed, standing
 from workflows.recorded import account, require_unchanged
 from workflows.request import Request
 
@@ -67,7 +67,7 @@ def predict(request: Request, console: Console) -> int:
         plan(manifest, facts, jobs, rejected=rejected, finished=finished, console=console)
         left = [job for job in jobs if job.slug not in finished]
         if left:
-            with followed(manifest, display(console, manifest, len(settings.seeds))) as shown:
+            with followed(manifest, _shown(request, manifest, console)) as shown:
                 able = evidence.search_batches(run, left, request.deadline, shown.say)
                 _work(request, run, model, able, shown)
         return report(manifest, console)
@@ -121,6 +121,17 @@ def about(job: Job) -> dict[str, Any]:
     return {"name": job.name, "source": job.source, "tokens": job.residues} | seeds
 
 
+def _shown(request: Request, manifest: RunManifest, console: Console) -> Display:
+    """The terminal, and on a cluster its metrics too."""
+    shown = display(console, manifest, len(manifest.document["settings"]["seeds"]))
+    if not request.cluster:
+        return shown
+    authentication.declare(request.cluster)
+    from workflows.metrics import Metered
+
+    return Metered(shown, request.out.name, request.resources.fold.gpus)
+
+
 def _work(request: Request, run: Run, model: Model, jobs: Sequence[Job], shown: Display) -> None:
     if not jobs:
         return
@@ -132,7 +143,6 @@ def _work(request: Request, run: Run, model: Model, jobs: Sequence[Job], shown: 
         for _ in predict_here(here, rows_to_run(run, planner(run.settings, model, run.threads, memory), jobs)):
             continue
         return
-    authentication.declare(where)
     from workflows import cluster
 
     with cluster.connected(where):
@@ -185,5 +195,8 @@ def status(folder: Path, console: Console) -> int:
         wanted = len(job["seeds"]) if "seeds" in job else seeds
         text = f"{job_status(job):<8} {slug}  {job['tokens']} tokens, {done} of {wanted} seeds folded {' '.join(now)}"
         console.print(text.rstrip(), markup=False, highlight=False, soft_wrap=True)
+    for stage, counts in standing(manifest).items():
+        more = "".join(f", {counts[name]} {name}" for name in ("running", "waiting", "failed") if counts[name])
+        console.print(f"{stage:<9} {counts['done']} of {counts['of']} done{more}, {counts['seconds']:.1f} s", highlight=False)
     console.print("running" if is_running(folder) else "not running", highlight=False)
     return report(manifest, console)

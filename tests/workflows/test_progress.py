@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 import time
+import urllib.request
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from structgen.manifest import Event, Journal, RunManifest
-from workflows.progress import Bars, Lines, display, finished, followed
+from workflows.progress import Bars, Lines, display, finished, followed, standing
 
 EVENTS = [
     Event("a", "search", "reused"),
@@ -92,3 +94,59 @@ def test_followed_run_keeps_its_manifest_current(tmp_path: Path):
     assert document["jobs"]["a"]["stages"]["fold"]["1"]["status"] == "done"
     assert document["jobs"]["b"]["stages"]["search"]["error"] == "bad alignment"
     assert "b: search failed" in text.getvalue() and not (tmp_path / "run" / ".journal").exists()
+    assert document["progress"]["fold"]["running"] == 1 and document["progress"]["fold"]["seconds"] == 2.0
+
+
+def test_standing_counts_every_piece_of_work_once(tmp_path: Path):
+    """Of each stage as many pieces as jobs, of Fold as many as seeds; what comes after a failure does not wait; seconds add up."""
+    manifest = planned(tmp_path / "run")
+    manifest.document["settings"] = {"seeds": [1, 2]}
+    before = standing(manifest)
+    assert (before["search"]["waiting"], before["fold"]["waiting"], before["fold"]["of"]) == (2, 4, 4)
+    for event in EVENTS:
+        manifest.apply(event)
+    stand = standing(manifest)
+    assert stand["search"] == {"of": 2, "waiting": 0, "running": 0, "done": 1, "failed": 1, "seconds": 0.0}
+    assert stand["featurise"] == {"of": 2, "waiting": 0, "running": 0, "done": 1, "failed": 0, "seconds": 0.1}
+    assert stand["fold"] == {"of": 4, "waiting": 0, "running": 1, "done": 1, "failed": 0, "seconds": 2.0}
+    assert stand["write"]["waiting"] == 1
+
+
+def scraped(text: str, name: str) -> dict[tuple[str, ...], float]:
+    """The samples of a metric in Prometheus' text format: values of stage, how and status, to the number."""
+    found: dict[tuple[str, ...], float] = {}
+    for line in text.splitlines():
+        if line.startswith(name + "{"):
+            labels = dict(part.split("=", 1) for part in line[len(name) + 1 : line.index("}")].split(",") if "=" in part)
+            key = tuple(labels[label].strip('"') for label in ("stage", "how", "status") if label in labels)
+            found[key] = found.get(key, 0.0) + float(line.rsplit(" ", 1)[1])
+    return found
+
+
+@pytest.mark.timeout(600)
+def test_metrics_are_exported_for_prometheus(ray_session: None, tmp_path: Path):
+    """The endpoint of a node tells ends by stage, cache hits, seconds, GPU seconds and the queue, as a scrape reads them."""
+    import ray
+
+    from workflows.metrics import Metered
+
+    manifest = planned(tmp_path / "run")
+    shown = Metered(Lines(Console(file=io.StringIO()), manifest), "run", gpus=2.0)
+    for event in EVENTS:
+        manifest.apply(event)
+    shown.show(manifest, EVENTS)
+    node = next(node for node in ray.nodes() if node["Alive"])
+    url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+    deadline, text = time.monotonic() + 240, ""
+    while "structgen_gpu_seconds" not in text or "structgen_stage{" not in text:
+        assert time.monotonic() < deadline, text[-2000:]
+        time.sleep(1.0)
+        with urllib.request.urlopen(url, timeout=30) as reply:
+            text = reply.read().decode()
+    ended = scraped(text, "ray_structgen_stage_ended_total")
+    assert ended["fold", "done"] == 1 and ended["search", "failed"] == 1 and ended["search", "reused"] == 1
+    assert scraped(text, "ray_structgen_cache_hits_total") == {("search",): 1.0}
+    assert scraped(text, "ray_structgen_stage_seconds_total")["fold",] == 2.0
+    assert sum(scraped(text, "ray_structgen_gpu_seconds_total").values()) == 4.0
+    now = scraped(text, "ray_structgen_stage")
+    assert now["fold", "running"] == 1 and now["write", "waiting"] == 1
