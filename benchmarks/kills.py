@@ -31,10 +31,17 @@ if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
 REPOSITORY = Path(__file__).parents[1]
-ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
+ENVIRONMENT = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "OMP_NUM_THREADS": "1",
+    "RAY_worker_niceness": "0",
+    "RAY_idle_worker_killing_time_threshold_ms": "600000",
+}
 KINDS = ("nothing", "worker", "actor", "raylet", "driver", "head", "resource")
 COLUMNS = ("killed", "commands", "results", "done before", "of these redone", "begun again", "next result s", "whole s", "what was said")
 OBJECTS = 80 * 2**20  # bytes of each node's object store: rows are small
+STARTS = 4  # of a cluster
 LONGEST = 1500.0  # seconds of one run
 Done = dict[tuple[str, str], int]
 
@@ -154,11 +161,22 @@ def victim(kind: str, cluster: Cluster, driver: subprocess.Popen[bytes]) -> int:
 @contextmanager
 def started(kind: str) -> Iterator[Cluster]:
     """A cluster for the time of the block; only its own processes are ended."""
-    cluster = nodes(kind)
+    cluster = _patiently(kind)
     try:
         yield cluster
     finally:
         cluster.shutdown()
+
+
+def _patiently(kind: str) -> Cluster:
+    """On a busy machine a node may take longer to start than the 30 seconds that Ray waits for it."""
+    for left in reversed(range(STARTS)):
+        try:
+            return nodes(kind)
+        except Exception:  # Ray raises no class of its own for this
+            if not left:
+                raise
+    raise AssertionError
 
 
 def measure(kind: str, jobs: int) -> Outcome:
@@ -181,8 +199,17 @@ def measure(kind: str, jobs: int) -> Outcome:
 
 def first_command(kind: str, jobs: int, folder: Path, cluster: Cluster) -> tuple[Done, float, int]:
     """Run the command and kill what is to be killed: what was done by then, when that was, and how the command ended."""
-    run = folder / "run"
     driver = command(folder, cluster.address, kind)
+    try:
+        before, killed = strike(kind, jobs, folder, cluster, driver)
+        return before, killed, driver.wait(timeout=LONGEST)
+    finally:
+        driver.kill()
+
+
+def strike(kind: str, jobs: int, folder: Path, cluster: Cluster, driver: subprocess.Popen[bytes]) -> tuple[Done, float]:
+    """Kill what is to be killed once a quarter of the jobs are written: what was done by then, and when that was."""
+    run = folder / "run"
     when(lambda: sum(stage == "write 0" for _, stage in finished(run)) >= jobs // 4, driver, "a quarter of the jobs")
     target = victim(kind, cluster, driver) if kind != "nothing" else 0
     before, killed = finished(run), time.time()
@@ -191,7 +218,7 @@ def first_command(kind: str, jobs: int, folder: Path, cluster: Cluster) -> tuple
     if kind == "resource":
         when(lambda: "waiting: fold needs" in (folder / "output.txt").read_text(), driver, "no word of what is missing")
         add_last(cluster, kind)
-    return before, killed, driver.wait(timeout=LONGEST)
+    return before, killed
 
 
 def account(kind: str, jobs: int, run: Path, before: Done, killed: float, seconds: float, said: str) -> Outcome:

@@ -10,6 +10,7 @@ os.environ.setdefault("STRUCTGEN_TYPED", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors: threads would only wait for each other
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own 15 starves its workers on a machine that does something else too
+os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")  # a new one would import torch again
 os.environ.setdefault("RAY_metrics_report_interval_ms", "1000")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_AUTH_TOKEN_PATH", os.path.join(tempfile.gettempdir(), "structgen-test-ray-token"))

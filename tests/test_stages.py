@@ -16,7 +16,7 @@ from structgen import predict
 from structgen.alphafold3.config import Sampling, tiny
 from structgen.alphafold3.model import AlphaFold3, Model
 from structgen.artifacts import batch_from_bytes, predictions_from_bytes
-from structgen.attempt import on_record
+from structgen.attempt import failed, on_record
 from structgen.errors import CheckpointError
 from structgen.features.atoms import build_atoms
 from structgen.features.featurise import featurise
@@ -24,7 +24,7 @@ from structgen.features.job import Job, protein_chains
 from structgen.features.msa import RowLimits, query_only
 from structgen.features.tokens import tokenise
 from structgen.io.a3m import write_a3m
-from structgen.manifest import RunManifest
+from structgen.manifest import RunManifest, job_status
 from structgen.run import Row, Run, fan_out, first_row, gather
 from structgen.search.hmmer import JackhmmerSettings
 from structgen.search.sources import FastaSource
@@ -87,6 +87,20 @@ def test_line_of_stages_gives_what_the_library_gives(run: Run, model: Model):
     assert (told["seeds"], told["model_sha256"], told["msa_depth"]) == ([2, 1], "d" * 64, {"A": 1, "B": 1})
     assert told["settings"]["steps"] == 2 and told["settings"]["precision"] == "float32" and told["notes"] == ["read as given"]
     assert {seed for seed, _, _ in told["ranking"]} == {1, 2}
+
+
+def test_failed_seed_does_not_hold_back_the_others_and_is_named(run: Run, model: Model):
+    """The folder holds what the other seeds gave and says what is missing and why; a later run knows it as not finished."""
+    row = Featurise(run)(Search(run)(first_row(job("MKTAYI"))))
+    first, second = fan_out(row, run.settings.seeds)
+    lost = failed(run, "fold", second, ZeroDivisionError("odd"))
+    last = Write(run)(gather([Fold(run, model)(first), lost]))
+    assert last["error"] == "" and is_complete(run.folder / "a")
+    told = json.loads((run.folder / "a" / "a_manifest.json").read_text())
+    assert told["seeds"] == [2] and {seed for seed, _, _ in told["ranking"]} == {2}
+    assert told["notes"] == ["read as given", "seed 1 is missing: ZeroDivisionError: odd"]
+    assert entry(run, "a", "write")["key"] != result_key(run, Search(run), job("MKTAYI"))
+    assert job_status(RunManifest.load(run.folder).jobs["a"]) == "failed"
 
 
 def test_result_is_known_by_its_key_before_anything_is_computed(run: Run, model: Model, tmp_path: Path):

@@ -31,6 +31,7 @@ Resources = Mapping[str, float]  # as Ray counts them: {"CPU": 2, "GPU": 1, "msa
 
 MIB = float(1 << 20)
 PATIENCE = 120.0  # seconds that work waits for a resource that no live node has
+IDLE_MS = 600_000  # before Ray ends a worker that has nothing to do; its own 1,000 ends those between two stages
 NODE_PATIENCE = 120.0  # seconds for a node to answer; a first worker that imports torch takes up to 20
 
 
@@ -49,7 +50,7 @@ def connected(where: str) -> Iterator[None]:
         raise ClusterError(f"{where}: the work must run inside the cluster; submit it with `ray job submit`, or give host:port of the head")
     if where not in ("local", "auto"):
         _require_listener(where)
-    extra: dict[str, Any] = {"include_dashboard": False, "num_cpus": len(os.sched_getaffinity(0))} if where == "local" else {}
+    extra: dict[str, Any] = _own_cluster() if where == "local" else {}
     handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR, **extra)
@@ -62,6 +63,12 @@ def connected(where: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _own_cluster() -> dict[str, Any]:
+    """How a cluster of this machine alone is started. Workers that are idle for a moment live on: each has imported torch."""
+    kept = {"idle_worker_killing_time_threshold_ms": IDLE_MS}
+    return {"include_dashboard": False, "num_cpus": len(os.sched_getaffinity(0)), "_system_config": kept}
 
 
 def _require_listener(address: str) -> None:
