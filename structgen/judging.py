@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -12,8 +12,10 @@ from torch import Tensor
 from structgen.errors import ConfigError
 from structgen.metrics.frechet import Distances, distances
 from structgen.metrics.motion import speeds, words
+from structgen.pictures.edges import edge_agreement, edges
 from structgen.pictures.sets import PictureSet, to_bytes, to_float
 from structgen.vision.clip import Clip
+from structgen.vision.controlnet import ControlNet
 from structgen.vision.draw import Drawing, draw
 from structgen.vision.judge import Judge
 from structgen.vision.system import System
@@ -81,13 +83,15 @@ def drawn(system: System, asked: PictureSet, drawing: Drawing) -> Tensor:
         cond = system.condition(
             labels=torch.from_numpy(rows.labels) if asked.classes else None, captions=rows.captions if system.clip is not None else None
         )
+        if isinstance(system.network, ControlNet):
+            cond = replace(cond, control=to_float(edges(rows.pixels)))
         own = Drawing(drawing.steps, drawing.guidance, drawing.seed + n, drawing.strength)
         parts.append(to_float(to_bytes(draw(system, cond, len(rows), own))))
     return torch.cat(parts)
 
 
 def agreement(made: Tensor, asked: PictureSet, judge: Judge, clip: Clip | None, system: System) -> dict[str, float]:
-    """Shares of pictures that show what was asked for: the class, and of captioned clips pace and direction; the CLIP score."""
+    """Shares of pictures that show what was asked for: the class, of captioned clips pace and direction; edges' F1; the CLIP score."""
     found: dict[str, float] = {}
     if asked.classes == judge.config.classes:
         logits = in_parts(lambda x: judge(frames(x)).softmax(1))(made)
@@ -98,6 +102,8 @@ def agreement(made: Tensor, asked: PictureSet, judge: Judge, clip: Clip | None, 
         if "class" in found:
             right = [motion_fits(speed, caption) for speed, caption in zip(speeds(to_bytes(made)), asked.captions, strict=True)]
             found["caption"] = float(np.mean((guess == asked.labels) & np.array(right)))
+    if isinstance(system.network, ControlNet):
+        found["edges"] = edge_agreement(edges(to_bytes(made)), edges(asked.pixels))
     if clip is not None and system.config.text is not None and asked.captions:
         with torch.no_grad():
             _, texts = clip.texts(system.config.text.words.encode(asked.captions))

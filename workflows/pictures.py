@@ -88,7 +88,8 @@ def _asked(request: SampleRequest, system: System) -> list[str]:
 
 def _hears_classes(system: System) -> bool:
     network = system.config.network
-    choice = network.dit or network.mmdit or network.unet or (network.video_unet and network.video_unet.frame)
+    frame = (network.video_unet and network.video_unet.frame) or (network.controlnet and network.controlnet.base)
+    choice = network.dit or network.mmdit or network.unet or frame
     return bool(choice and choice.steering.classes)
 
 

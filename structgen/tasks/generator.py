@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
@@ -14,17 +15,20 @@ from torch import Tensor, nn
 from structgen.errors import ConfigError
 from structgen.generative import CosMap, Drop, LogitNormal, Mode, TimeSampler, generators
 from structgen.generative.ema import Weights
+from structgen.pictures.edges import edges
 from structgen.pictures.files import read_set
-from structgen.pictures.sets import PictureSet
+from structgen.pictures.sets import PictureSet, to_float
 from structgen.precision import autocast
 from structgen.tasks.batches import Batch, Batching, draw_batch, indices
 from structgen.tasks.latents import holds_latents, read_latents
 from structgen.tasks.task import Context, Task
 from structgen.train import Metrics
 from structgen.vision.condition import Condition, emptied
+from structgen.vision.controlnet import ControlNet
 from structgen.vision.files import Coded, Text, config_json, load, save
 from structgen.vision.formulations import Trajectory
 from structgen.vision.system import NetworkChoice, System, SystemConfig
+from structgen.vision.unet import UNet
 
 ENCODED_AT_ONCE = 64
 
@@ -76,6 +80,8 @@ class GeneratorTask(Task[Batch]):
         self.train, self.held_out = pictures.part(False), pictures.part(True)
         self.system = start_system(settings, pictures, size).to(context.device)
         self.network = self.system.network
+        if isinstance(self.network, ControlNet):
+            self.network.follow(controlled_base(context, self.encoded))
         self.objective = Drop(self.system.formulation.objective(settings.times()), emptied, settings.drop)
 
     @cached_property
@@ -121,8 +127,11 @@ class GeneratorTask(Task[Batch]):
     def condition(self, pictures: PictureSet, index: Tensor) -> Condition:
         """What the network hears of these pictures."""
         labels = torch.from_numpy(pictures.labels)[index].to(self.context.device) if pictures.classes else None
+        control = None
+        if isinstance(self.network, ControlNet):
+            control = to_float(edges(pictures.pixels[index.numpy()])).to(self.context.device)
         captions = [pictures.captions[i] for i in index.tolist()] if self.system.clip is not None else None
-        return self.system.condition(labels=labels, captions=captions)
+        return dataclasses.replace(self.system.condition(labels=labels, captions=captions), control=control)
 
     def config(self) -> str:
         return config_json(self.system)
@@ -143,6 +152,18 @@ class GeneratorTask(Task[Batch]):
         system = copy.deepcopy(self.system)
         system.network.load_state_dict(average)
         return system.eval()
+
+
+def controlled_base(context: Context, encoded: bool) -> UNet:
+    """The U-Net of the generator that `init` names. Raises `ConfigError` for none, for another network and for a set without pixels."""
+    if encoded:
+        raise ConfigError(f"{context.data} holds latents: a ControlNet is trained on pictures, whose edges it follows")
+    if not context.init:
+        raise ConfigError("init: a ControlNet follows a trained generator: name its file")
+    base = load(Path(context.init), System).network
+    if not isinstance(base, UNet):
+        raise ConfigError(f"{context.init} holds a {type(base).__name__}; a ControlNet copies a UNet")
+    return base
 
 
 def start_system(settings: GeneratorTraining, pictures: PictureSet, size: tuple[int, ...]) -> System:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from structgen.errors import ConfigError
 from structgen.typing import Float, typed
 from structgen.vision.condition import Condition
-from structgen.vision.unet import UNet, skip_widths
+from structgen.vision.unet import UNet, UNetConfig, skip_widths
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,14 @@ class ControlConfig:
 
     c_control: int = 1
     widths: tuple[int, ...] = (16,)
+
+
+@dataclass(frozen=True)
+class ControlledConfig:
+    """The U-Net that stands still, and what reads the control."""
+
+    base: UNetConfig
+    control: ControlConfig = field(default_factory=ControlConfig)
 
 
 class Hint(nn.Module):
@@ -48,6 +57,11 @@ class ControlNet(nn.Module):
     the output is that of the base, bit for bit. The base gets no gradient and is in the checkpoint as it was.
     """
 
+    @classmethod
+    def of(cls, config: ControlledConfig) -> ControlNet:
+        """With new weights, also of the base: for a checkpoint, or for `follow`."""
+        return cls(UNet(config.base), config.control)
+
     def __init__(self, base: UNet, config: ControlConfig) -> None:
         super().__init__()
         self.config = config
@@ -58,6 +72,13 @@ class ControlNet(nn.Module):
         widths = skip_widths(base.config)
         self.kept = nn.ModuleList(zeroed(nn.Conv2d(width, width, 1)) for width in widths)
         self.middle = zeroed(nn.Conv2d(widths[-1], widths[-1], 1))
+
+    @torch.no_grad()
+    def follow(self, base: UNet) -> None:
+        """Take the weights of a trained U-Net, for the part that stands still and for the copy."""
+        self.base.load_state_dict(base.state_dict())
+        self.steer.load_state_dict(base.steer.state_dict())
+        self.descent.load_state_dict(base.descent.state_dict())
 
     def forward(self, x: Float[Tensor, "b c h w"], times: Float[Tensor, "b k"], cond: Condition) -> Float[Tensor, "b c_out h w"]:
         own = self.steer(times, cond).sum(1)

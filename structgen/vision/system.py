@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from structgen.generative import Denoiser
 from structgen.vision.clip import Clip, ClipConfig
 from structgen.vision.codec import Codec, CodecConfig, ImageCodec
 from structgen.vision.condition import Condition
+from structgen.vision.controlnet import ControlledConfig, ControlNet
 from structgen.vision.dit import DiT, DiTConfig
 from structgen.vision.formulations import TRAJECTORIES, Formulation, Trajectory
 from structgen.vision.mmdit import MMDiT, MMDiTConfig
@@ -31,10 +32,11 @@ class NetworkChoice:
     mmdit: MMDiTConfig | None = None
     unet: UNetConfig | None = None
     video_unet: VideoUNetConfig | None = None
+    controlnet: ControlledConfig | None = None
 
     def build(self) -> nn.Module:
         """Raises `ConfigError` unless exactly one is given."""
-        return _only(self, {"dit": DiT, "mmdit": MMDiT, "unet": UNet, "video_unet": VideoUNet})
+        return _only(self, {"dit": DiT, "mmdit": MMDiT, "unet": UNet, "video_unet": VideoUNet, "controlnet": ControlNet.of})
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class System(nn.Module):
         return Condition(label=labels, tokens=words, mask=tokens != PADDING, vector=whole)
 
 
-def _only(choice: Any, classes: dict[str, Any]) -> Any:
+def _only(choice: Any, classes: dict[str, Callable[[Any], Any]]) -> Any:
     given = {name: config for name in classes if (config := getattr(choice, name)) is not None}
     if len(given) != 1:
         raise ConfigError(f"found {', '.join(given) or 'none'}; expected one of {', '.join(classes)}")

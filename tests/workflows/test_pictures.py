@@ -177,3 +177,29 @@ def test_latents_on_disk_train_the_same_model(folder: Path, tmp_path: Path):
     (tmp_path / "latents" / "parts" / "00000" / "_COMMITTED.json").unlink()
     out = command("train", tmp_path / "latent.yaml", "--data", tmp_path / "latents", "--out", tmp_path / "again", status=2)
     assert "part of an archive is not complete" in out
+
+
+def test_a_controlnet_follows_edges(folder: Path, tmp_path: Path):
+    """Trained from a U-Net's file, which it holds unchanged; drawn with --control; asked for where it is missing."""
+    steering = {"classes": 2, "frequencies": 8}
+    unet = {"c_in": 1, "c_out": 1, "widths": [8, 8], "attend": [False, False], "blocks": 1, "groups": 4, "steering": steering}
+    trained(tmp_path, "base", "generator", folder / "bars", {"network": {"unet": unet}, "batches": {"size": 8}, "steps": 3})
+    task = {"network": {"controlnet": {"base": unet, "control": {"c_control": 1, "widths": [8]}}}, "batches": {"size": 8}, "steps": 3}
+    run = {"kind": "generator", "steps": 2, "log_every": 1, "checkpoint_every": 2, "task": task, "optimisation": QUICK}
+    (tmp_path / "control.yaml").write_text(yaml.safe_dump(run))
+    words = ("train", tmp_path / "control.yaml", "--data", folder / "bars.npz", "--out")
+    assert "name its file" in command(*words, tmp_path / "none", status=2)
+    command(*words, tmp_path / "control", "--init", tmp_path / "base" / "model.safetensors")
+    base, model = (load(tmp_path / name / "model.safetensors", System) for name in ("base", "control"))
+    held = {name.removeprefix("base."): v for name, v in model.network.state_dict().items() if name.startswith("base.")}
+    assert all(torch.equal(value, held[name]) for name, value in base.network.state_dict().items())
+    write_png(tmp_path / "edges.png", np.full((1, 8, 8), 255, np.uint8))
+    draw = ("sample", "image", "--model", tmp_path / "control" / "model.safetensors", "--count", 1, "--out", tmp_path / "out")
+    assert "needs --control" in command(*draw, status=2)
+    command(*draw, "--control", tmp_path / "edges.png")
+    assert (tmp_path / "out" / "001_1.png").exists()
+    out = command(
+        "evaluate", "images", "--model", tmp_path / "control" / "model.safetensors", "--data", folder / "bars.npz",
+        "--judge", folder / "judge" / "model.safetensors", "--count", 6, "--steps", 2,
+    )  # fmt: skip
+    assert "| edges" in out
