@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from structgen import heads
 from structgen.alphafold3.config import Sampling
-from structgen.alphafold3.model import Model, load_model
+from structgen.alphafold3.model import Model
 from structgen.alphafold3.students import RAISED, student_sampling
 from structgen.errors import ConfigError
 from structgen.features.chains import ChainRecord, ChainSet
@@ -69,7 +70,7 @@ def measure(request: StepsRequest, console: Console) -> int:
 
 def curves_of(request: StepsRequest) -> list[Curve]:
     """The teacher by its own sampler and by the deterministic one, then every student by its own."""
-    teacher = load_model(request.teacher)
+    teacher = heads.load(request.teacher)
     own = teacher.config.sampling
     most = max(request.steps)
     made = [
@@ -81,7 +82,7 @@ def curves_of(request: StepsRequest) -> list[Curve]:
 
 def _student(path: str, teacher: Sampling) -> Curve:
     """A student is asked for no more steps than 20: it was made for few."""
-    model = load_model(path)
+    model = heads.load(path)
     trained = model.config.sampling
     method = "consistency" if trained.gamma_0 == RAISED else "progressive"
     name = "consistency student" if method == "consistency" else f"progressive student of {trained.steps} steps"

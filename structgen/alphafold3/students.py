@@ -13,11 +13,11 @@ from typing import Literal
 
 import torch
 
-from structgen.alphafold3.config import Sampling
+from structgen.alphafold3.config import Config, Sampling
 from structgen.alphafold3.labels import make_labels
 from structgen.alphafold3.losses import StructureError
 from structgen.alphafold3.model import AlphaFold3
-from structgen.alphafold3.sampling import CentreRandomAugmentation, sampling_schedule
+from structgen.alphafold3.sampling import EXPLODING, CentreRandomAugmentation, sampling_schedule
 from structgen.alphafold3.training import repeat
 from structgen.errors import ConfigError
 from structgen.features.examples import Example
@@ -72,15 +72,18 @@ def student_sampling(teacher: Sampling, method: str, steps: int) -> Sampling:
     return replace(plain, gamma_0=RAISED, gamma_min=0.0, last_sigma="sigma_min", sigma_max=highest, sigma_min=lowest)
 
 
-def check_teacher(sampling: Sampling, name: str) -> None:
-    """Raises `ConfigError` for the sampler of a consistency student: it says nothing of the flow that a student would follow."""
-    if sampling.gamma_0 == RAISED:
+def check_teacher(teacher: Config, terms: Distillation, name: str) -> None:
+    """Raises `ConfigError` for a consistency student, which says nothing of the flow that a student would follow, and for a consistency
+    student of a flow-matching head: that starts at noise alone, where the method's weight is 0."""
+    if teacher.sampling.gamma_0 == RAISED:
         raise ConfigError(f"init: {name} is a consistency student itself; take its teacher")
+    if teacher.head.objective == "flow" and terms.method == "consistency":
+        raise ConfigError(f"task.distillation.method: {name} has a flow-matching head; take 'progressive'")
 
 
-def deterministic_times(teacher: Sampling, steps: int, sigma_data: float) -> Float[Tensor, " steps_plus_1"]:
+def deterministic_times(teacher: Sampling, steps: int, sigma_data: float, path: Path = EXPLODING) -> Float[Tensor, " steps_plus_1"]:
     """The grid of the teacher's deterministic sampler. A grid of a divisor of `steps` is a part of it."""
-    return sampling_schedule(student_sampling(teacher, "progressive", steps), sigma_data)[0]
+    return sampling_schedule(student_sampling(teacher, "progressive", steps), sigma_data, path)[0]
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ class StudentLoss:
     def objective(self, teach: Callable, error: StructureError) -> Objective:
         """The core's objective for this method."""
         path, sigma_data = self.student.denoiser.path, self.student.config.diffusion.sigma_data
-        times = deterministic_times(self.teacher.config.sampling, self.terms.teacher_steps, sigma_data)
+        times = deterministic_times(self.teacher.config.sampling, self.terms.teacher_steps, sigma_data, path)
         if self.terms.method == "progressive":
             return Progressive(path, teach, times, self.terms.stride, weight=Edm(sigma_data), error=error)
         weight = _PerSigma(sigma_data)

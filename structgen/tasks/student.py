@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from structgen import heads
 from structgen.alphafold3.config import Config
-from structgen.alphafold3.model import AlphaFold3, load_model, save_model
+from structgen.alphafold3.model import AlphaFold3, save_model
 from structgen.alphafold3.students import Distillation, StudentLoss, check_teacher
 from structgen.errors import ConfigError
 from structgen.features.chains import ChainSet
@@ -48,8 +49,8 @@ class StudentTask(Task[Example]):
         if not context.init:
             raise ConfigError("init: a student needs a teacher: name its file")
         self.settings, self.context = settings, context
-        teacher = load_model(context.init).network.to(context.device)
-        check_teacher(teacher.config.sampling, context.init)
+        teacher = heads.load(context.init).network.to(context.device)
+        check_teacher(teacher.config, settings.distillation, context.init)
         self.network = copy.deepcopy(teacher)
         self.network.denoiser.requires_grad_(True)
         self.chains = ChainSet(context.data)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from structgen.alphafold3.config import Sampling, tiny
+from structgen.alphafold3.config import Head, Sampling, tiny
 from structgen.alphafold3.model import AlphaFold3, load_model, save_model
 from structgen.alphafold3.sampling import sampling_schedule
 from structgen.alphafold3.students import Distillation, StudentLoss, check_teacher, deterministic_times, student_sampling
@@ -114,8 +114,12 @@ def test_a_step_of_the_student_is_taught_to_do_two_of_its_teacher(teacher: Alpha
 
 
 @pytest.mark.parametrize("terms", [Distillation(teacher_steps=4, stride=1), Distillation(method="consistency", teacher_steps=4)])
-def test_what_the_student_knows_already_costs_nothing_or_little(teacher: AlphaFold3, example: Example, terms: Distillation):
-    """One step for one step: the teacher is its own student without error. Smooth lDDT to the experiment is told beside it."""
+@pytest.mark.parametrize("objective", ["diffusion", "flow"])
+def test_what_the_student_knows_costs_nothing_or_little(example: Example, terms: Distillation, objective: str, rng: torch.Generator):
+    """One step for one step: the teacher is its own student without error, whatever its path. Smooth lDDT to the experiment is told beside
+    it."""
+    config = dataclasses.replace(tiny(), head=Head(objective=objective))  # type: ignore[arg-type]
+    teacher = randomise(AlphaFold3(config), rng, scale=0.1).eval().requires_grad_(False)
     terms = dataclasses.replace(terms, noise_levels=4, smooth_lddt=0.0)
     total, parts = StudentLoss(teacher, teacher, terms)(example, torch.Generator().manual_seed(1))
     if terms.method == "progressive":
@@ -152,6 +156,10 @@ def test_impossible_distillations_are_refused():
     for wrong in ({"teacher_steps": 6, "stride": 4}, {"teacher_steps": 0}, {"noise_levels": 0}, {"smooth_lddt": -1.0}):
         with pytest.raises(ConfigError, match="distillation"):
             Distillation(**wrong)  # type: ignore[arg-type]
-    check_teacher(Distillation().sampling(Sampling()), "fine")
+    consistency, flow = Distillation(method="consistency"), dataclasses.replace(tiny(), head=Head(objective="flow"))
+    check_teacher(dataclasses.replace(tiny(), sampling=Distillation().sampling(Sampling())), consistency, "fine")
+    check_teacher(flow, Distillation(), "fine")
     with pytest.raises(ConfigError, match="take its teacher"):
-        check_teacher(Distillation(method="consistency").sampling(Sampling()), "student")
+        check_teacher(dataclasses.replace(tiny(), sampling=consistency.sampling(Sampling())), Distillation(), "student")
+    with pytest.raises(ConfigError, match="take 'progressive'"):
+        check_teacher(flow, consistency, "flow")
