@@ -47,7 +47,7 @@ class Settings:
     mmseqs_db: tuple[str, ...] = ()  # databases of mmseqs2 that are searched for them too
     msa_server: str = ""  # address of a ColabFold server that is asked for them too; empty: none is
     evidence: str = ""  # what another run searched: used for the proteins in place of all searches
-    templates: str = ""  # folder of mmCIF files, or a file, that is searched for templates of the proteins
+    templates: str = ""  # folder of mmCIF files, file or library that is searched for templates; empty: the model's; none
     search: JackhmmerSettings = field(default_factory=JackhmmerSettings)
     mmseqs: MmseqsSettings = field(default_factory=MmseqsSettings)
     server: ServerSettings = field(default_factory=ServerSettings)

@@ -6,6 +6,7 @@ import gzip
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +30,7 @@ def build(
     chains: Annotated[Path | None, typer.Option(metavar="DIR|FILE", help="Compact set of chains: chains.npz or its folder.")] = None,
     holdout: Annotated[Path | None, typer.Option(metavar="TSV", help="Chains that leave training; see `structgen data homologs`.")] = None,
     msas: Annotated[Path | None, typer.Option(metavar="DIR", help="Alignments of `structgen data profiles`.")] = None,
+    licences: Annotated[Path | None, typer.Option(metavar="TSV", help="Licences of the sources of a set of chains.")] = None,
     without: Annotated[str, typer.Option(metavar="SOURCE,...", help="Sources of the set of chains that are left out.")] = "",
     cluster: ClusterOption = "",
     set_: SetOption = None,
@@ -51,8 +53,9 @@ def build(
         source: ChainSource | DepositSource
         if chains is not None:
             folder = chains.resolve().parent if chains.is_file() else chains.resolve()
-            held = str(holdout.resolve()) if holdout else ""
-            source = ChainSource(str(folder), holdout=held, without=tuple(filter(None, without.split(","))), **shared)
+            shared |= {"holdout": str(holdout.resolve())} if holdout else {}
+            shared |= {"licences": str(licences.resolve())} if licences else {}
+            source = ChainSource(str(folder), without=tuple(filter(None, without.split(","))), **shared)
         else:
             source = DepositSource(str(mmcif.resolve()), filters=filters, **shared)  # type: ignore[union-attr]
         run_build(out.resolve(), source, from_mapping(BuildSettings, choices, "settings"), cluster, Console())
@@ -173,6 +176,36 @@ def homologs(
             span = f"{100 * low:.0f}-{100 * high:.0f}"
             count = [sum(row.bin == span and row.split == split for row in rows) for split in ("homolog", "left_out")]
             typer.echo(f"{span} %: {count[0]} targets, {count[1]} chains left out")
+
+
+@app.command(no_args_is_help=True)
+def library(
+    source: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of mmCIF files, or of a set of chains (its training split).")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.library")],
+    holdout: Annotated[Path | None, typer.Option(metavar="TSV", help="Chains to leave out; see `structgen data homologs`.")] = None,
+    set_: SetOption = None,
+) -> None:
+    """Make a structure library: backbones and sequences of many chains in one small file, for `structgen predict --templates`."""
+    with exit_status():
+        from structgen.configuration import from_mapping
+        from structgen.data.libraries import LibrarySettings, chains_of_folder, chains_of_set
+        from structgen.features.chains import ChainSet
+        from structgen.search.library import Library, write_library
+        from structgen.settings import parse_assignments
+
+        settings = from_mapping(LibrarySettings, parse_assignments(set_ or []), "settings")
+        refused = list[tuple[str, str]]()
+        is_set = (source / "chains.npz").exists()
+        chains = (
+            chains_of_set(ChainSet(source, holdout), settings)
+            if is_set
+            else chains_of_folder(source, settings, lambda name, reason: refused.append((name, reason)))
+        )
+        size = write_library(out, chains, {"settings": asdict(settings), "of": "training chains of a set" if is_set else "structure files"})
+        for name, reason in refused:
+            typer.echo(f"left out: {name}: {reason}", err=True)
+        made = Library(out)
+        typer.echo(f"{out}: {len(made):,} chains, {sum(map(len, made.sequences)):,} residues, {size / 1e6:.1f} MB")
 
 
 @app.command(no_args_is_help=True)

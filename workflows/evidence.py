@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -23,6 +24,7 @@ from structgen.search.template_index import build_index
 from structgen.settings import Settings
 from structgen.stages import Search
 from structgen.store import Store
+from workflows.options import NO_TEMPLATES
 from workflows.progress import reading
 
 _SHOWN = 5  # chains that an error names
@@ -50,6 +52,16 @@ def _take_in(path: Path, store: Store) -> None:
     if is_archive(path):
         unpack(path, store)
     require_artifacts(path, store)
+
+
+def with_library(settings: Settings, library: Path | None) -> Settings:
+    """The settings with the structures that are searched: those named, or the model's own library; none where that is what was said.
+
+    Evidence that was carried here has its templates with it.
+    """
+    if settings.templates == NO_TEMPLATES:
+        return replace(settings, templates="")
+    return settings if settings.templates or settings.evidence or library is None else replace(settings, templates=str(library))
 
 
 def index(settings: Settings, store: Store, console: Console) -> str:

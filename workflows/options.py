@@ -14,6 +14,8 @@ from rich.console import Console
 from structgen.errors import ConfigError, InputError, StructgenError
 from structgen.storage.folder import close_to_others
 
+NO_TEMPLATES = "none"
+
 INPUT_ERROR, RUN_ERROR, STOPPED = 2, 3, 130
 Inputs = Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Job files of any format, or folders of them.")]
 FormatOption = Annotated[str, typer.Option(metavar="NAME", help="Format of the inputs, where their content leaves it open.")]
@@ -23,7 +25,9 @@ ThreadsOption = Annotated[int, typer.Option(min=0, help="CPU threads of one fold
 MemoryOption = Annotated[float, typer.Option(min=0, metavar="GIB", help="Memory for the folds of a node; 0: what it has.")]
 FixOption = Annotated[bool, typer.Option("--fix-nucleic", help="Read T in RNA as U, and U in DNA as T.")]
 MsaOption = Annotated[Path | None, typer.Option(metavar="DIR|FILE", help="Alignments (a3m, Stockholm), found by first rows.")]
-TemplatesOption = Annotated[str, typer.Option(metavar="DIR|FILE|none", help="mmCIF files to search for templates.")]
+TemplatesOption = Annotated[
+    str, typer.Option(metavar="none|FILE|DIR|LIBRARY", help="Structures to search for templates; the model's library when not given.")
+]
 DateOption = Annotated[str, typer.Option(metavar="YYYY-MM-DD", help="Latest release of templates that are searched.")]
 ClusterOption = Annotated[str, typer.Option(metavar="local|auto|ADDRESS", help="Run on Ray; in this process when not given.")]
 ConfigOption = Annotated[Path | None, typer.Option(metavar="YAML", help="Settings from a file; options and --set win.")]
@@ -67,7 +71,7 @@ def evidence_choices(
     named: dict[str, Any] = {name: found for name, found in paths.items() if found}
     named |= {"msa": str(msa.absolute())} if msa else {}
     named |= {"msa_server": msa_server} if msa_server else {}
-    named |= {"templates": "" if templates == "none" else str(Path(templates).absolute())} if templates else {}
+    named |= {"templates": templates if templates == NO_TEMPLATES else str(Path(templates).absolute())} if templates else {}
     return named | ({"template_search": {"max_date": max_date}} if max_date else {})
 
 

@@ -43,6 +43,7 @@ def predict(request: Request, console: Console) -> int:
     model = heads.load(request.model, precision=checked.precision)
     settings = resolve(request.choices, model=request.model, sampling=model.config.sampling)
     takes = takes_templates(model.config)
+    settings = evidence.with_library(settings, model.library if takes else None)
     store = request.store
     run = Run(
         folder=request.out.resolve(),

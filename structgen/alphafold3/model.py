@@ -80,6 +80,7 @@ class Model:
     digest: str  # sha256 of the checkpoint file
     card: str  # one paragraph: what it was trained on and what it reached; empty for an unknown checkpoint
     terms: str = ""  # under which the weights and what they make may be used
+    library: Path | None = None  # structures that it is run with where the user names none
 
     @property
     def config(self) -> Config:
@@ -111,16 +112,32 @@ def load_model(
         network = build(Config.from_json(metadata["config"]))
     _assign(network, tensors, path)
     network.eval().requires_grad_(False).to_precision(precision)
-    return Model(network, digest, metadata.get("card", ""), metadata.get("terms", ""))
+    return Model(network, digest, metadata.get("card", ""), metadata.get("terms", ""), _library(path, metadata.get("library", "")))
 
 
-def save_model(network: AlphaFold3, path: Path, *, card: str = "", terms: str = "", dtype: torch.dtype = torch.float32) -> None:
-    """Write weights in `dtype`, buffers (the Fourier features) as they are, and the configuration into one safetensors file."""
+def _library(path: Path, name: str) -> Path | None:
+    """The library of structures that lies beside a model. Raises `CheckpointError` where the model names one that is not there."""
+    if not name:
+        return None
+    library = path.parent / Path(name).name
+    if not library.is_file():
+        raise CheckpointError(f"{path}: its structure library {library.name} is not beside it; copy it there")
+    return library
+
+
+def save_model(
+    network: AlphaFold3, path: Path, *, card: str = "", terms: str = "", library: str = "", dtype: torch.dtype = torch.float32
+) -> None:
+    """Write weights in `dtype`, buffers (the Fourier features) as they are, and the configuration into one safetensors file.
+
+    `library`: name of a structure library beside the file that predictions search where the user names no templates.
+    """
     parameters = dict(network.named_parameters())
     tensors = {
         name: (tensor.detach().to(dtype) if name in parameters else tensor).contiguous() for name, tensor in network.state_dict().items()
     }
-    write_checkpoint(path, tensors, {"config": network.config.to_json(), "card": card, "terms": terms})
+    named = {"library": library} if library else {}
+    write_checkpoint(path, tensors, {"config": network.config.to_json(), "card": card, "terms": terms} | named)
 
 
 def _assign(network: AlphaFold3, tensors: dict[str, torch.Tensor], path: Path) -> None:

@@ -10,6 +10,7 @@ from structgen.data.assemble import slot_positions
 from structgen.data.dataset import Relative
 from structgen.data.entry import Entry
 from structgen.features import chemistry
+from structgen.search.library import implied_beta
 
 N, CA, C, CB = 0, 1, 2, 4  # slots of amino acids
 _GLYCINE = chemistry.AMINO_ACIDS.index("G")
@@ -53,12 +54,6 @@ def nothing(size: int) -> TemplateRows:
         np.zeros((size, 3), np.float32),
         np.zeros(size, bool),
     )
-
-
-def implied_beta(frame: np.ndarray) -> np.ndarray:
-    """[n, 3] CB of ideal geometry from N, CA and C [n, 3, 3] (the linear form of Anishchenko et al. 2021, trRosetta)."""
-    b, c = frame[:, 1] - frame[:, 0], frame[:, 2] - frame[:, 1]
-    return (-0.58273431 * np.cross(b, c) + 0.56802827 * b - 0.54067466 * c + frame[:, 1]).astype(np.float32)
 
 
 def rows_of_backbone(restype: np.ndarray, frame: np.ndarray, mask: np.ndarray) -> TemplateRows:

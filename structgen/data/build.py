@@ -215,6 +215,7 @@ def statistics(found: Parts, out: Path) -> dict[str, Any]:
         "interfaces": index["interfaces"].shape[0],  # type: ignore[union-attr]
         "lengths": dict(zip(names, lengths.tolist(), strict=True)),
         "sources": dict(Counter(about["source"] for about in found.about).most_common()),
+        "licences": dict(Counter(about.get("licence", "not stated") for about in found.about).most_common()),
         "methods": dict(Counter(about["method"] or "not stated" for about in found.about).most_common()),
         "resolution_known": sum(about["resolution"] > 0 for about in found.about),
         "with_profile": int(sum(found.has_profile(e) for e in range(len(found)))),

@@ -78,7 +78,7 @@ def _about(file: File, name: str, filters: Filters) -> dict[str, Any]:
     if filters.max_date and not (file.released and file.released <= filters.max_date):
         raise Rejected("released later, or at an unknown date")
     about = {"name": name.split(".")[0].replace("/", "_"), "file": name, "sha256": file.sha256, "released": file.released}
-    return about | {"resolution": resolution, "method": method, "source": "wwPDB"}
+    return about | {"resolution": resolution, "method": method, "source": "wwPDB", "licence": "CC0"}
 
 
 def _xray(structure: gemmi.Structure) -> bool:

@@ -59,13 +59,15 @@ class ChainSource:
     folder: str
     holdout: str = ""
     without: tuple[str, ...] = ()  # sources (of the table) that are left out
+    licences: str = ""  # table of the sources' licences, for the record
     evidence: Evidence = field(default_factory=Evidence)
     size: int = 512  # chains a part
 
     def identity(self) -> dict[str, Any]:
         folder = Path(self.folder)
         digests = {name: _digest(folder / name) for name in ("chains.npz", "chains.tsv.gz", "chains_profiles.npz")}
-        settings = {key: value for key, value in asdict(self).items() if key not in ("folder", "holdout")}
+        settings = {key: value for key, value in asdict(self).items() if key not in ("folder", "holdout", "licences")}
+        settings |= {"licences": _digest(Path(self.licences))} if self.licences else {}
         return settings | {"kind": "chains", "files": digests, "holdout": _digest(Path(self.holdout)) if self.holdout else ""}
 
     def parts(self) -> int:
@@ -87,6 +89,7 @@ class ChainSource:
         about: dict[str, Any] = {"name": row["id"], "split": row["split"], "clusters": [row["cluster"]], "chains": [{"id": row.get("chain", "A")}]}
         about |= {"source": row.get("source", "unknown"), "resolution": float(row.get("resolution") or 0), "primary": row.get("primary") == "1"}
         about |= {"method": row.get("method", ""), "tier": row["tier"]}
+        about |= {"licence": _licence(self.licences, about["source"])} if self.licences else {}
         return Packed(about, protein_entry(aatype, bits, xyz), known if known is not None else profile, alignment)
 
 
@@ -117,7 +120,7 @@ class DepositSource:
         return kept, refused
 
     def _files(self) -> tuple[str, ...]:
-        return _structure_files(self.folder)
+        return structure_files(self.folder)
 
     def _with_evidence(self, packed: Packed) -> Packed:
         """The profiles of its proteins; alignments only where the entry is one protein chain alone, as rows of several are not paired."""
@@ -146,8 +149,23 @@ def _chain_set(folder: str, holdout: str) -> ChainSet:
     return ChainSet(Path(folder), Path(holdout) if holdout else None)
 
 
+def _licence(table: str, source: str) -> str:
+    """Of a source, or what the table says of all others (`*`)."""
+    known = _licences(table)
+    return known.get(source, known.get("*", "not stated"))
+
+
 @lru_cache(maxsize=2)
-def _structure_files(folder: str) -> tuple[str, ...]:
+def _licences(path: str) -> dict[str, str]:
+    rows = [line.split("\t") for line in Path(path).read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    if not rows or any(len(row) != 2 for row in rows):
+        raise InputError("table of licences cannot be read", where=path, expected="source and licence with a tab between them")
+    return {source: licence for source, licence in rows[1:]}
+
+
+@lru_cache(maxsize=2)
+def structure_files(folder: str) -> tuple[str, ...]:
+    """Names of the mmCIF files below a folder, in order. Raises `InputError` where there are none."""
     found = sorted(
         Path(base, name).relative_to(folder).as_posix()
         for base, _, names in os.walk(folder)

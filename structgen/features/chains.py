@@ -97,6 +97,10 @@ class ChainSet:
     def length(self, i: int) -> int:
         return int(self._residues[i + 1] - self._residues[i])
 
+    def sequence(self, i: int) -> str:
+        """One-letter codes of a chain."""
+        return "".join(AMINO_ACIDS[a] for a in self._aatype[self._residues[i] : self._residues[i + 1]])
+
     def __getitem__(self, i: int) -> ChainRecord:
         first, last = self._residues[i], self._residues[i + 1]
         bits = self._bits[first:last]

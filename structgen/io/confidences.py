@@ -6,21 +6,23 @@ Numbers are rounded, NaN is null, one input gives one text.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 
 from structgen.features.atoms import Structure
+from structgen.features.templates import Used
 from structgen.features.tokens import Tokens
 from structgen.prediction import Prediction
 
 
-def summary_confidences(structure: Structure, prediction: Prediction) -> str:
+def summary_confidences(structure: Structure, prediction: Prediction, templates: Mapping[str, Sequence[Used]] | None = None) -> str:
     """One sample's scores: AlphaFold 3's keys, to 0.01, and `mean_plddt`, `gpde`, `chain_plddt`. ipTM of a single chain is null.
 
     Chains are in the order of `chain_ids`; the diagonal of `chain_pair_iptm` is the chains' pTM; rows of `chain_pair_pae_min` are frames.
+    Where chains have templates, `templates` names each with its identity and coverage, from 0 to 1.
     """
     summary = prediction.summary
     values = {
@@ -38,7 +40,19 @@ def summary_confidences(structure: Structure, prediction: Prediction) -> str:
         "ptm": rounded(summary.ptm, 2),
         "ranking_score": rounded(summary.ranking_score, 2),
     }
+    used = {chain: [_template(one) for one in found] for chain, found in (templates or {}).items() if found}
+    values |= {"templates": used} if used else {}
     return json.dumps(values, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _template(used: Used) -> dict[str, Any]:
+    return {
+        "file": used.file,
+        "chain": used.chain,
+        "aligned": used.aligned,
+        "identity": rounded(used.identity, 3),
+        "coverage": rounded(used.coverage, 3),
+    }
 
 
 def confidences(tokens: Tokens, prediction: Prediction) -> str:

@@ -90,7 +90,7 @@ def _sample_files(results: Results, prediction: Prediction, entry: str) -> Itera
     if pdb_fits(structure, prediction.positions) is None:
         yield "model.pdb", write_pdb(structure, prediction, provenance, entry=entry).encode()
     yield "confidences.json", confidences(results.tokens, prediction).encode()
-    yield "summary_confidences.json", summary_confidences(structure, prediction).encode()
+    yield "summary_confidences.json", summary_confidences(structure, prediction, provenance.templates).encode()
     yield "pae.npz", pair_arrays(results.tokens, prediction)
     yield "extras.json", extras(results.tokens, prediction, provenance).encode()
     for chain in sdf_chains(structure):

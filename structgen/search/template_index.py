@@ -15,8 +15,10 @@ from typing import Protocol
 from pyhmmer.easel import DigitalSequenceBlock
 
 from structgen.errors import InputError
+from structgen.features.templates import Backbone
 from structgen.io.structures import Entry, read_entry
 from structgen.io.textfile import read_text_bytes
+from structgen.search.library import is_library, library_digest, open_library
 from structgen.search.nearest import block_of
 from structgen.store import Store, artifact_key, canonical_json
 
@@ -77,10 +79,14 @@ class TemplateIndex:
 
 
 def build_index(path: Path, store: Store, seen: Seen = lambda done, of: None) -> TemplateIndex:
-    """The index of a folder, however nested, or of one file, published in the store. Known files, by size and time, are not read again.
+    """The index of a structure library, of a folder, however nested, or of one file, published in the store.
+
+    Known files, by size and time, are not read again.
 
     Raises `InputError` where there is no file to read or none of them can be read.
     """
+    if is_library(path):
+        return _library_index(path, store)
     root, names = _listing(path)
     files: list[IndexedFile] = []
     for shard in _shards(root, names):
@@ -98,10 +104,31 @@ def build_index(path: Path, store: Store, seen: Seen = lambda done, of: None) ->
     return TemplateIndex(tuple(files), digest)
 
 
+def _library_index(path: Path, store: Store) -> TemplateIndex:
+    """The chains of a library, one file each; its digest is that of the library's file."""
+    library, digest = open_library(path), library_digest(path)
+    rows = zip(library.names, library.sequences, strict=True)
+    files = tuple(IndexedFile(f"{entry}:{k}", digest, released, {chain: s}) for k, ((entry, chain, released), s) in enumerate(rows))
+    if not store.holds(_index_key(digest)):
+        store.publish(_index_key(digest), _packed(files))
+    return TemplateIndex(files, digest)
+
+
 @lru_cache(maxsize=1)
 def load_index(store: Store, digest: str) -> TemplateIndex:
     """An index that was built before, kept for the process's life until another one is asked for."""
     return TemplateIndex(tuple(_unpacked(store.read(index_key(digest)))), digest)
+
+
+def backbone_of(path: Path, file: IndexedFile, chain: str) -> tuple[Backbone, str]:
+    """The backbone of an indexed chain, and the name by which its file is known. Raises `InputError` where it is not what was indexed."""
+    if not is_library(path):
+        entry = read_indexed(path, file)
+        return next(polymer for polymer in entry.proteins if polymer.name == chain).backbone(), file.name
+    if library_digest(path) != file.sha256:
+        raise InputError("structure library changed since the run began", where=str(path), remedy="run the same command again")
+    name, _, number = file.name.rpartition(":")
+    return open_library(path).backbone(int(number)), name
 
 
 def read_indexed(path: Path, file: IndexedFile) -> Entry:

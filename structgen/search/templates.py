@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from structgen.features.templates import MOST, SHORTEST_CHAIN, Templates, Used, 
 from structgen.io.structures import Entry, Polymer, read_given
 from structgen.io.textfile import read_text_bytes
 from structgen.search.nearest import corresponding
-from structgen.search.template_index import IndexedFile, TemplateIndex, read_indexed
+from structgen.search.template_index import IndexedFile, TemplateIndex, backbone_of
 from structgen.store import canonical_json
 
 _LETTERS = np.frombuffer((chemistry.AMINO_ACIDS + "X" * 11 + "-").encode(), np.uint8)  # of the 32 classes
@@ -124,10 +124,9 @@ def find_templates(sequence: str, msa: Msa | None, index: TemplateIndex, folder:
     """
     chosen: list[Templates] = []
     for hit, file, chain in islice(_candidates(sequence, msa, index, settings), settings.found):
-        entry = read_indexed(folder, file)
-        polymer = next(polymer for polymer in entry.proteins if polymer.name == chain)
-        origin = replace(_origin(file.name, polymer, entry), e_value=hit.e_value)
-        template = lay(polymer.backbone(), sequence, hit.own.tolist(), hit.other.tolist(), origin)
+        backbone, name = backbone_of(folder, file, chain)
+        origin = Used(name, chain, file.released, file.sha256, aligned=0, identity=0.0, coverage=0.0, e_value=hit.e_value)
+        template = lay(backbone, sequence, hit.own.tolist(), hit.other.tolist(), origin)
         if template.frame_mask.any():
             chosen.append(template)
         if len(chosen) == settings.used:

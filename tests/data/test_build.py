@@ -153,6 +153,18 @@ def test_a_folder_of_another_build_is_refused(folder: Path, tmp_path: Path):
         begin(folder, ChainSource(str(folder)), SETTINGS)
 
 
+def test_licences_are_on_record(folder: Path, tmp_path: Path):
+    """By source, with the row `*` for all others; a file that is no such table is told."""
+    table = tmp_path / "l.tsv"
+    table.write_text("# x\nsource\tlicence\nelsewhere\tMIT\n*\tCC0\n")
+    kept, _ = ChainSource(str(folder), licences=str(table)).read(0)
+    assert {one.about["licence"] for one in kept} == {"CC0"}
+    table = tmp_path / "m.tsv"
+    table.write_text("one column\n")
+    with pytest.raises(InputError, match="table of licences cannot be read"):
+        ChainSource(str(folder), licences=str(table)).read(0)
+
+
 def test_a_part_is_written_once(tmp_path: Path):
     """A second writer of a committed part changes nothing; litter of a killed one goes."""
     part, litter = tmp_path / "part-0", tmp_path / ".part-0.tmp-x"

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from structgen.data.assemble import centres
-from structgen.data.backbones import backbone_rows, chain_tokens, implied_beta
+from structgen.data.backbones import backbone_rows, chain_tokens
 from structgen.data.crops import CropWeights, contiguous, crop, spatial
 from structgen.data.entry import Entry, entry_of_tokens
 from structgen.data.simulated import Simulation, simulate
 from structgen.features.atoms import build_atoms
 from structgen.features.job import Chain, Job, Kind
 from structgen.features.tokens import tokenise
+from structgen.search.library import implied_beta
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ def test_deposited_entries_are_built_with_their_reasons(command: Command, monkey
     found = command("data", "build", "--mmcif", STRUCTURES, "c.zarr", "--set", "filters.max_resolution=2.0")
     assert found.status == 0, found.text
     text = command("data", "info", "c.zarr").text
-    assert "refused: resolution 1" in text and "clustered: phmmer" in text and "rna 1" in text
+    assert "refused: resolution 1" in text and "licences: CC0 1" in text and "clustered: phmmer" in text and "rna 1" in text
 
 
 def test_wrong_commands_are_told(command: Command, chains: Path, tmp_path: Path):

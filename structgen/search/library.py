@@ -1,0 +1,203 @@
+"""A structure library: the backbones and sequences of many chains in one small file, which is searched as a folder of mmCIF files is.
+
+The file is a ZIP of NumPy arrays compressed by LZMA, each byte plane by itself: `np.load` reads it. Equal chains give equal bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from structgen.errors import InputError
+from structgen.features import chemistry
+from structgen.features.templates import Backbone
+from structgen.search.backbone_code import CA, C, Code, N, decode, encode
+from structgen.store import replacing
+
+FORMAT = "structgen-library-1"
+_LETTERS = chemistry.AMINO_ACIDS + "X"
+_GLYCINE = "G"
+
+
+@dataclass(frozen=True, eq=False)
+class LibraryChain:
+    """What goes into a library. Coordinates in angstrom; NaN where there are none."""
+
+    name: str  # of its entry or file
+    chain: str
+    released: str  # ISO date, empty if unknown
+    sequence: str  # [n] one-letter codes, unresolved residues among them
+    atoms: np.ndarray  # [n, 4, 3] N, CA, C, O
+
+
+def write_library(path: Path, chains: Iterable[LibraryChain], about: dict[str, Any]) -> int:
+    """Write the chains in their order, and what is said of them (plain JSON). Returns the size of the file in bytes."""
+    codes, names, sequences = list[Code](), list[list[str]](), list[str]()
+    for chain in chains:
+        resolved = np.isfinite(chain.atoms[:, :3]).all((1, 2))
+        if resolved.any():
+            codes.append(encode(chain.atoms, resolved))
+            names.append([chain.name, chain.chain, chain.released])
+            sequences.append(chain.sequence)
+    if not codes:
+        raise InputError("no chain for a structure library", where=str(path), expected="protein chains with coordinates")
+    header = json.dumps({"format": FORMAT, "about": about, "chains": names}, separators=(",", ":"), sort_keys=True).encode()
+    with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_LZMA) as archive:
+        for name, array in (_arrays(codes, sequences) | {"header": np.frombuffer(header, np.uint8)}).items():
+            data = io.BytesIO()
+            np.lib.format.write_array(data, array, allow_pickle=False)
+            info = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
+            info.compress_type = zipfile.ZIP_LZMA
+            archive.writestr(info, data.getvalue())
+    return path.stat().st_size
+
+
+def _arrays(codes: Sequence[Code], sequences: Sequence[str]) -> dict[str, np.ndarray]:
+    table = np.full(256, len(_LETTERS) - 1, np.uint8)
+    for number, letter in enumerate(_LETTERS):
+        table[ord(letter)] = number
+    steps = np.concatenate([code.steps for code in codes]).astype(np.int16)
+    zigzag = ((steps << 1) ^ (steps >> 15)).astype(np.uint16)
+    low, high = (zigzag & 255).astype(np.uint8).T, (zigzag >> 8).astype(np.uint8).T
+    planes = {f"step_{axis}": np.ascontiguousarray(low[k]) for k, axis in enumerate("xyz")}
+    planes |= {f"step_{axis}_high": np.ascontiguousarray(high[k]) for k, axis in enumerate("xyz")}
+    own = np.concatenate([code.own for code in codes]).reshape(-1, 9)
+    return planes | {
+        "letters": table[np.frombuffer("".join(sequences).encode(), np.uint8)],
+        "lengths": np.array([len(code.resolved) for code in codes], np.int32),
+        "resolved": np.packbits(np.concatenate([code.resolved for code in codes])),
+        "angles": np.concatenate([code.angles for code in codes]),
+        "kept": np.packbits(np.concatenate([code.kept for code in codes])),
+        "own": np.ascontiguousarray(own.T),
+    }
+
+
+def is_library(path: Path) -> bool:
+    """Whether a file is one, by its content."""
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return "header.npy" in archive.namelist() and "letters.npy" in archive.namelist()
+
+
+class Library:
+    """A library file, its coordinates unpacked when the first backbone is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._header = json.loads(self._read("header").tobytes())
+        if self._header.get("format") != FORMAT:
+            raise InputError("library is of another format", where=str(path), found=str(self._header.get("format")), expected=FORMAT)
+
+    def __len__(self) -> int:
+        return len(self._header["chains"])
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What its maker said of it."""
+        return self._header["about"]
+
+    @property
+    def names(self) -> list[tuple[str, str, str]]:
+        """Entry, chain and release date of every chain."""
+        return [(entry, chain, released) for entry, chain, released in self._header["chains"]]
+
+    @cached_property
+    def sequences(self) -> list[str]:
+        """Of every chain."""
+        letters = np.frombuffer(_LETTERS.encode(), np.uint8)[self._read("letters")].tobytes().decode()
+        return [letters[start:stop] for start, stop in zip(self._starts, self._starts[1:], strict=False)]
+
+    def atoms(self, k: int) -> np.ndarray:
+        """[n, 4, 3] float32 N, CA, C, O of a chain in angstrom, in any frame; NaN where there are none."""
+        return decode(self._code(k))
+
+    def backbone(self, k: int) -> Backbone:
+        """A chain as a template: CB is implied by N, CA and C, and is CA for glycine."""
+        atoms, sequence = self.atoms(k), self.sequences[k]
+        frame = atoms[:, [N, CA, C]]
+        known = np.isfinite(frame).all((1, 2))
+        glycine = np.frombuffer(sequence.encode(), np.uint8) == ord(_GLYCINE)
+        beta = np.where(glycine[:, None], frame[:, 1], implied_beta(frame))
+        frame, beta = (np.where(known.reshape(-1, *(1,) * (x.ndim - 1)), x, 0).astype(np.float32) for x in (frame, beta))
+        return Backbone(sequence, frame, known, beta, known.copy())
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [0, *np.cumsum(self._read("lengths")).tolist()]
+
+    @cached_property
+    def _packed(self) -> dict[str, np.ndarray]:
+        """All arrays, steps put together."""
+        low, high = (np.stack([self._read(f"step_{axis}{end}") for axis in "xyz"], 1).astype(np.uint16) for end in ("", "_high"))
+        zigzag = low | high << 8
+        resolved = np.unpackbits(self._read("resolved"), count=self._starts[-1]).astype(bool)
+        kept = np.unpackbits(self._read("kept"), count=int(resolved.sum())).astype(bool)
+        return {
+            "steps": (zigzag >> 1).astype(np.int16) ^ -(zigzag & 1).astype(np.int16),
+            "resolved": resolved,
+            "angles": self._read("angles"),
+            "kept": kept,
+            "own": np.ascontiguousarray(self._read("own").T).reshape(-1, 3, 3),
+            "before": np.concatenate([[0], np.cumsum(resolved)]),
+            "own_before": np.concatenate([[0], np.cumsum(kept)]),
+        }
+
+    def _code(self, k: int) -> Code:
+        packed = self._packed
+        residues = slice(self._starts[k], self._starts[k + 1])
+        atoms = slice(int(packed["before"][residues.start]), int(packed["before"][residues.stop]))
+        own = slice(int(packed["own_before"][atoms.start]), int(packed["own_before"][atoms.stop]))
+        return Code(
+            resolved=packed["resolved"][residues],
+            steps=packed["steps"][atoms],
+            angles=packed["angles"][atoms],
+            kept=packed["kept"][atoms],
+            own=packed["own"][own],
+        )
+
+    def _read(self, name: str) -> np.ndarray:
+        try:
+            with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as file:
+                return np.lib.format.read_array(io.BytesIO(file.read()), allow_pickle=False)
+        except (OSError, KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
+            remedy = "copy it again, or make it with `structgen data library`"
+            raise InputError("structure library cannot be read", where=str(self.path), found=str(error)[:100], remedy=remedy) from error
+
+
+def implied_beta(frame: np.ndarray) -> np.ndarray:
+    """[n, 3] CB of ideal geometry from N, CA and C [n, 3, 3] (the linear form of Anishchenko et al. 2021, trRosetta)."""
+    b, c = frame[:, 1] - frame[:, 0], frame[:, 2] - frame[:, 1]
+    return (-0.58273431 * np.cross(b, c) + 0.56802827 * b - 0.54067466 * c + frame[:, 1]).astype(np.float32)
+
+
+def open_library(path: Path) -> Library:
+    """A library, kept for the process's life until its file changes or another one is asked for."""
+    state = path.stat()
+    return _open(path.resolve(), state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _open(path: Path, size: int, modified: int) -> Library:
+    return Library(path)
+
+
+def library_digest(path: Path) -> str:
+    """sha256 of the file."""
+    state = path.stat()
+    return _digest(path.resolve(), state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _digest(path: Path, size: int, modified: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

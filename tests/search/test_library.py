@@ -1,0 +1,140 @@
+"""Structure libraries: what they keep of a chain, how exactly, and that they are searched as a folder of the same structures is."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from structgen.data.libraries import LibrarySettings, chains_of_folder, chains_of_set
+from structgen.errors import InputError
+from structgen.features.chains import ChainSet
+from structgen.io.structures import read_entry
+from structgen.io.textfile import read_text_bytes
+from structgen.metrics.rmsd import rmsd
+from structgen.search.backbone_code import GRID, decode, encode
+from structgen.search.copied import copied_trace
+from structgen.search.library import Library, is_library, write_library
+from structgen.search.template_index import build_index, load_index
+from structgen.search.templates import TemplateSettings, find_templates
+from structgen.store import Store
+from tests.archive import Made, write_archive
+from tests.search.test_templates import STRUCTURES, relative
+
+
+def full_backbone(name: str) -> np.ndarray:
+    """[n, 4, 3] N, CA, C, O of the first protein of an example, NaN where unresolved."""
+    polymer = read_entry(read_text_bytes(STRUCTURES / name), name).proteins[0]
+    atoms = np.full((len(polymer.sequence), 4, 3), np.nan)
+    for k, residue in zip(polymer.place, polymer.residues, strict=True):
+        for slot, atom in enumerate(("N", "CA", "C", "O")):
+            found = [a for a in residue if a.name == atom]
+            atoms[k, slot] = found[0].pos.tolist() if found else np.nan
+    return atoms
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("library") / "made.library"
+    folder = path.parent / "pdb"
+    folder.mkdir()
+    for name in ("6lu7.cif.gz", "1dul.cif.gz"):
+        shutil.copyfile(STRUCTURES / name, folder / name)
+    (folder / "bad.cif").write_text("data_x\n")
+    refused: list[tuple[str, str]] = []
+    chains = list(chains_of_folder(folder, LibrarySettings(), lambda name, reason: refused.append((name, reason))))
+    write_library(path, chains, {"of": "tests"})
+    assert [name for name, _ in refused] == ["bad.cif"]
+    return path
+
+
+@pytest.mark.parametrize("name", ["6lu7.cif.gz", "1dul.cif.gz"])
+def test_a_decoded_backbone_is_near_the_encoded_one(name: str):
+    """CA within half a grid step in each direction, all atoms within 0.12 angstrom by root mean square, masks equal."""
+    atoms = full_backbone(name)
+    resolved = np.isfinite(atoms[:, :3]).all((1, 2))
+    code = encode(atoms, resolved)
+    found = decode(code)
+    shift = atoms[resolved][0, 1]
+    apart = found[resolved] - (atoms[resolved] - shift)
+    assert np.abs(apart[:, 1]).max() <= GRID / 2 + 1e-6
+    assert np.sqrt((apart**2).sum(-1).mean()) < 0.12 and np.linalg.norm(apart, axis=-1).max() < 0.8
+    assert np.array_equal(np.isfinite(found[:, :3]).all((1, 2)), resolved) and code.kept.mean() < 0.1
+
+
+def test_breaks_cis_peptides_and_odd_atoms_are_kept():
+    """A gap in the chain, a cis peptide and an atom far from where geometry puts it come back in their places."""
+    atoms = full_backbone("6lu7.cif.gz")[:60]
+    resolved = np.isfinite(atoms[:, :3]).all((1, 2))
+    resolved[20:25] = False
+    atoms[40, 0] += [1.5, 0, 0]
+    atoms[50:] += np.array([300.0, -40.0, 7.0])  # one step of 300 angstrom
+    found = decode(encode(atoms, resolved))
+    apart = found[resolved] - (atoms[resolved] - atoms[resolved][0, 1])
+    assert np.linalg.norm(apart, axis=-1).max() < 0.8 and np.isnan(found[20:25]).all()
+
+
+def test_a_missing_oxygen_is_placed():
+    """Without O, it lies where the peptide plane has it: within 0.4 angstrom of the true one, but for the last residue."""
+    atoms = full_backbone("6lu7.cif.gz")
+    blind = atoms.copy()
+    blind[:, 3] = np.nan
+    found = decode(encode(blind, np.ones(len(atoms), bool))) + atoms[0, 1]
+    apart = np.linalg.norm(found[:-1, 3] - atoms[:-1, 3], axis=-1)
+    assert np.nanquantile(apart, 0.95) < 0.4
+
+
+def test_a_library_holds_its_chains(library: Path):
+    """Names, dates, sequences and frames of the files; equal chains give equal bytes."""
+    found = Library(library)
+    assert is_library(library) and not is_library(STRUCTURES / "6lu7.cif.gz") and found.about == {"of": "tests"}
+    assert found.names == [("1dul.cif.gz", "A", "2000-02-28"), ("6lu7.cif.gz", "A", "2020-02-05")]
+    polymer = read_entry(read_text_bytes(STRUCTURES / "6lu7.cif.gz"), "x").proteins[0]
+    wanted, backbone = polymer.backbone(), found.backbone(1)
+    assert backbone.sequence == wanted.sequence and np.array_equal(backbone.frame_mask, wanted.frame_mask)
+    on = wanted.frame_mask
+    assert rmsd(backbone.frame[on].reshape(-1, 3), wanted.frame[on].reshape(-1, 3)) < 0.12
+    assert rmsd(backbone.pseudo_beta[on], wanted.pseudo_beta[on]) < 0.25  # CB is implied
+
+
+def test_a_library_is_searched_as_its_folder_is(library: Path, tmp_path: Path):
+    """The same template on the same residues with the same E-value, from both."""
+    store = Store(tmp_path / "store")
+    found = []
+    for source in (library, STRUCTURES):
+        index = load_index(store, build_index(source, store).digest)
+        found.append(find_templates(relative(), None, index, source, TemplateSettings()))
+    first, second = found
+    assert first.used[0].file == "6lu7.cif.gz" and first.used[0].e_value == second.used[0].e_value
+    assert np.array_equal(first.restype, second.restype) and np.array_equal(first.frame_mask, second.frame_mask)
+    on = first.frame_mask[0]
+    assert rmsd(first.frame[0, on].reshape(-1, 3), second.frame[0, on].reshape(-1, 3)) < 0.12
+    trace = copied_trace(first)
+    assert trace is not None and np.isnan(trace[~on]).all() and copied_trace(first) is not None
+
+
+def test_a_set_of_chains_gives_its_training_split_without_near_copies(tmp_path: Path):
+    """Held-out chains are never in a library, copies of a chain are there once, short ones not at all."""
+    rng = np.random.default_rng(0)
+    letters = np.array(list("ARNDCQEGHILKMFPSTWYV"))
+    one, other, held, short = ("".join(rng.choice(letters, n)) for n in (60, 60, 60, 10))
+    made = [Made("a", one), Made("copy", one[2:]), Made("b", other), Made("v", held, split="val"), Made("s", short)]
+    chains = ChainSet(write_archive(tmp_path, made, rng, clusters=[0, 0, 0, 1, 2]))
+    assert sorted(chain.name for chain in chains_of_set(chains, LibrarySettings())) == ["a", "b"]
+
+
+def test_a_damaged_or_empty_library_is_told(library: Path, tmp_path: Path):
+    """One clear error each."""
+    path = tmp_path / "x.library"
+    content = bytearray(library.read_bytes())
+    content[len(content) // 3] ^= 255
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="structure library cannot be read"):
+        damaged = Library(path)
+        for k in range(2):
+            damaged.backbone(k)
+    with pytest.raises(InputError, match="no chain for a structure library"):
+        write_library(tmp_path / "y.library", [], {})
+    assert not (tmp_path / "y.library").exists()
