@@ -31,6 +31,7 @@ from structgen.search.mmseqs import MmseqsSettings
 from structgen.search.server import ServerSettings
 from structgen.search.templates import TemplateSettings
 
+NO_TEMPLATES = "none"  # as the place of templates: nothing is searched, whatever the model has
 LARGEST_SEED = 2**32 - 1  # as in AlphaFold 3's job files
 
 
@@ -54,6 +55,11 @@ class Settings:
     template_search: TemplateSettings = field(default_factory=TemplateSettings)
     alignment: RowLimits = field(default_factory=RowLimits)
     limits: Limits = field(default_factory=Limits)
+
+    @property
+    def structures(self) -> str:
+        """Folder, file or library that is searched for templates; empty for none."""
+        return "" if self.templates == NO_TEMPLATES else self.templates
 
     def to_json(self) -> dict[str, Any]:
         """Plain nested values, for the manifest and for provenance."""

@@ -140,10 +140,10 @@ class Search:
     def _templates(self, chain: Chain, msa: str, partners: tuple[str, ...]) -> Found:
         """The templates, which the alignment of key `msa` finds."""
         run, protein = self._run, chain.kind is Kind.PROTEIN
-        carried = self._carried if protein and chain.templates is None and not run.settings.templates else None
+        carried = self._carried if protein and chain.templates is None and not run.settings.structures else None
         if carried and chain.msa is not None:
             return Found(note="no templates were carried for a chain with an alignment of its own")
-        searched = protein and (bool(run.settings.templates) or carried is not None)
+        searched = protein and (bool(run.settings.structures) or carried is not None)
         if not chain.templates and (chain.templates is not None or not searched):
             return Found(note="no templates, as the job says" * searched)
         known = carried.of(chain.sequence, partners) if carried else None
@@ -161,14 +161,14 @@ class Search:
             key = own_templates_key(chain, own_template_digests(chain))
             return Found(key, _own_note(len(chain.templates)), ((key, partial(_own_template_bytes, chain)),))
         key = found_templates_key(run, chain.sequence, msa)
-        note = f"templates searched in {Path(run.settings.templates).name}"
+        note = f"templates searched in {Path(run.settings.structures).name}"
         return Found(key, note, ((key, partial(self._find, chain.sequence, msa)),), (key,))
 
     def _find(self, sequence: str, msa: str) -> bytes:
         run = self._run
         index = load_index(run.store, run.templates)
         alignment = read_msa(run.store, msa) if msa else None
-        found = find_templates(sequence, alignment, index, Path(run.settings.templates), run.settings.template_search)
+        found = find_templates(sequence, alignment, index, Path(run.settings.structures), run.settings.template_search)
         return templates_to_bytes(found)
 
 

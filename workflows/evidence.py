@@ -24,7 +24,6 @@ from structgen.search.template_index import build_index
 from structgen.settings import Settings
 from structgen.stages import Search
 from structgen.store import Store
-from workflows.options import NO_TEMPLATES
 from workflows.progress import reading
 
 _SHOWN = 5  # chains that an error names
@@ -55,21 +54,16 @@ def _take_in(path: Path, store: Store) -> None:
 
 
 def with_library(settings: Settings, library: Path | None) -> Settings:
-    """The settings with the structures that are searched: those named, or the model's own library; none where that is what was said.
-
-    Evidence that was carried here has its templates with it.
-    """
-    if settings.templates == NO_TEMPLATES:
-        return replace(settings, templates="")
+    """The settings with the model's own library where no templates are named. Evidence that was carried here has its own with it."""
     return settings if settings.templates or settings.evidence or library is None else replace(settings, templates=str(library))
 
 
 def index(settings: Settings, store: Store, console: Console) -> str:
     """The digest of the run's structures, every one of which has been read, or nothing where no templates are searched."""
-    if not settings.templates:
+    if not settings.structures:
         return ""
     with reading(console, "Structures") as seen:
-        found = build_index(Path(settings.templates), store, seen)
+        found = build_index(Path(settings.structures), store, seen)
     lost = [f"; not read: {file.name}: {file.problem}" for file in found.unreadable]
     more = f" and {len(lost) - 1:,} more" if len(lost) > 1 else ""
     chains = sum(len(file.chains) for file in found.files)

@@ -14,8 +14,6 @@ from rich.console import Console
 from structgen.errors import ConfigError, InputError, StructgenError
 from structgen.storage.folder import close_to_others
 
-NO_TEMPLATES = "none"
-
 INPUT_ERROR, RUN_ERROR, STOPPED = 2, 3, 130
 Inputs = Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Job files of any format, or folders of them.")]
 FormatOption = Annotated[str, typer.Option(metavar="NAME", help="Format of the inputs, where their content leaves it open.")]
@@ -71,7 +69,7 @@ def evidence_choices(
     named: dict[str, Any] = {name: found for name, found in paths.items() if found}
     named |= {"msa": str(msa.absolute())} if msa else {}
     named |= {"msa_server": msa_server} if msa_server else {}
-    named |= {"templates": templates if templates == NO_TEMPLATES else str(Path(templates).absolute())} if templates else {}
+    named |= {"templates": templates if templates == "none" else str(Path(templates).absolute())} if templates else {}
     return named | ({"template_search": {"max_date": max_date}} if max_date else {})
 
 

@@ -65,7 +65,7 @@ def search(request: session.Request, export: Path | None, console: Console) -> i
 
 
 def _run(request: session.Request, settings: Settings, jobs: Sequence[Job], console: Console) -> Run:
-    store, settings = request.store, evidence.with_library(settings, None)
+    store = request.store
     return Run(
         folder=request.out.resolve(),
         store=store,

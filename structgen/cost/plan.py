@@ -83,7 +83,7 @@ class Planner:
         return self.settings.alignment.rows if self.searches else 1
 
     def _templates(self, job: Job) -> int:
-        searched = self.settings.template_search.used if self.settings.templates else 0
+        searched = self.settings.template_search.used if self.settings.structures else 0
         return max((len(chain.templates or ()) or searched for chain in job.chains), default=0)
 
     def _estimate(self, work: Work) -> Estimate:

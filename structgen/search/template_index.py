@@ -109,8 +109,8 @@ def _library_index(path: Path, store: Store) -> TemplateIndex:
     library, digest = open_library(path), library_digest(path)
     rows = zip(library.names, library.sequences, strict=True)
     files = tuple(IndexedFile(f"{entry}:{k}", digest, released, {chain: s}) for k, ((entry, chain, released), s) in enumerate(rows))
-    if not store.holds(_index_key(digest)):
-        store.publish(_index_key(digest), _packed(files))
+    if not store.holds(index_key(digest)):
+        store.publish(index_key(digest), _packed(files))
     return TemplateIndex(files, digest)
 
 
