@@ -61,7 +61,7 @@ function depthPlot(job, residues, point) {
 }
 
 function depthAbsent(job) {
-  const depths = job.facts.chains.filter((chain) => chain.rows !== null).map((chain) => `${chain.id}: ${chain.rows}`);
+  const depths = job.facts.chains.filter((chain) => chain.rows !== null && chain.kind !== "ligand").map((chain) => `${chain.id}: ${chain.rows}`);
   const why = job.facts.chains.some((chain) => chain.rows > 1) ? "How they lie over the residues is not known here: the run's store is gone or elsewhere." : "Every chain was predicted from its sequence alone.";
   return el("div", { className: "panel" }, el("h3", { textContent: "Alignment depth" }), el("p", { textContent: `Rows by chain: ${depths.join(", ") || "none"}. ${why}` }));
 }
