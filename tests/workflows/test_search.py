@@ -102,6 +102,13 @@ def test_rows_that_a_server_pairs_are_paired_in_the_features(command: Command, t
     assert len(chains) == 4 and {tuple(chain["partners"]) for chain in chains} == {(), tuple(sorted((a, b)))}
     msas = [read_msa(Store(tmp_path / "store"), keys[each]) for each in (a, b)]
     assert len(pair_rows([msa.descriptions for msa in msas], per_species=9)) == 2
+    asked = len(stub.requests)
+    write_fasta(tmp_path / "same.fasta", [("p", f"{b}:{a}"), ("alone", a)])
+    assert command("predict", "same.fasta", "--out", "o", "--evidence", "s", *FAST).status == 0
+    write_fasta(tmp_path / "other.fasta", [("q", f"{a}:{sequence(32)}"), ("r", a)])
+    said = command("predict", "other.fasta", "--out", "n", "--evidence", "s", *FAST)
+    assert said.status == 2 and "1 chain(s) lack evidence" in said.text and "the rows that pair it with the other chains" in said.text
+    assert len(stub.requests) == asked
 
 
 def test_one_bad_answer_fails_one_job(command: Command, tmp_path: Path, stub: Stub):
