@@ -73,9 +73,10 @@ def search_on_server(http: Http, settings: ServerSettings, queries: Sequence[Que
     A ticket that the server ends with an error is split, so that one bad sequence costs the others nothing. Where nothing more can be had
     from the server, all that is left fails with that reason, and no further request is made.
     """
-    short = [query for query in queries if min(map(len, query.sequences)) < SHORTEST_QUERY]
-    yield from ((query, {s: _packed(write_a3m(query_only(s)).decode()) for s in query.sequences}) for query in short)
-    queue = deque(_tickets([query for query in queries if query not in short]))
+    short = [_is_short(query) for query in queries]
+    alone = itertools.compress(queries, short)
+    yield from ((query, {s: _packed(write_a3m(query_only(s)).decode()) for s in query.sequences}) for query in alone)
+    queue = deque(_tickets([query for query, is_short in zip(queries, short, strict=True) if not is_short]))
     while queue:
         batch = queue.popleft()
         try:
@@ -90,6 +91,10 @@ def search_on_server(http: Http, settings: ServerSettings, queries: Sequence[Que
                 queue.extendleft([batch[len(batch) // 2 :], batch[: len(batch) // 2]])
         except ServerError as error:
             yield from ((query, error) for query in batch)
+
+
+def _is_short(query: Query) -> bool:
+    return min(map(len, query.sequences)) < SHORTEST_QUERY
 
 
 def _tickets(queries: Sequence[Query]) -> Iterator[list[Query]]:
