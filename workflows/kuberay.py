@@ -26,6 +26,7 @@ def rayjob(work: Work) -> str:
         raise ConfigError("submit.inputs: found none; expected paths on a volume of the cluster")
     if not any(submission.out.startswith(path.rstrip("/") + "/") for path in submission.volumes.values()):
         raise ConfigError(f"submit.out: found {submission.out!r}; expected a folder on one of submit.volumes, which every pod sees")
+    work.require_served()
     spec: dict[str, Any] = {
         "entrypoint": shell(work.command(submission.inputs, "auto")),
         "submissionMode": "K8sJobMode",

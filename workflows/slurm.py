@@ -50,8 +50,10 @@ def script(work: Work) -> str:
         raise ConfigError("submit.inputs: found none; expected paths on storage that every node sees")
     if any("\n" in line for line in submission.setup):
         raise ConfigError("submit.setup: found a text of several lines; expected a list of lines")
+    work.require_served()
     groups = list(submission.groups.values())
-    lines = ["#!/bin/bash", *_options(work, groups), "", "set -euo pipefail", "umask 077"]
+    strict = "set -eo pipefail  # not -u: modules and environments use what is not set"
+    lines = ["#!/bin/bash", *_options(work, groups), "", strict, "umask 077"]
     lines += [*submission.setup, f"logs={shlex.quote(submission.out)}/slurm-$SLURM_JOB_ID", 'mkdir -p "$logs"', _START]
     lines += [_workers(number, group, alone=len(groups) == 1) for number, group in enumerate(groups)]
     words = work.command(submission.inputs, "$head:$port")
@@ -62,13 +64,13 @@ def script(work: Work) -> str:
 def _options(work: Work, groups: Sequence[Group]) -> list[str]:
     submission = work.submission
     minutes = max(1, round(submission.hours * 60))
-    common = [f"--job-name={submission.name}", "--output=%x-%j.log", f"--time={minutes}", f"--signal=B:TERM@{WARNING}", "--requeue"]
-    common += [f"--account={submission.account}"] if submission.account else []
+    every = [f"--time={minutes}", *([f"--account={submission.account}"] if submission.account else [])]
+    common = [f"--job-name={submission.name}", "--output=%x-%j.log", f"--signal=B:TERM@{WARNING}", "--requeue", *every]
     lines = [f"#SBATCH {option}" for option in common]
     for number, group in enumerate(groups):
         lines += ["#SBATCH hetjob"] if number else []
         lines += [f"#SBATCH {option}" for option in _allocation(group)]
-        lines += [f"#SBATCH --time={minutes}"] if number else []
+        lines += [f"#SBATCH {option}" for option in every] if number else []
     return lines
 
 

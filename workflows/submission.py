@@ -15,6 +15,8 @@ from typing import Any
 
 from structgen.configuration import from_mapping
 from structgen.errors import ConfigError
+from structgen.manifest import STAGES
+from workflows.resources import Demand, read_resources
 
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")  # of Kubernetes' objects; KubeRay adds to it
 LABEL = re.compile(r"([a-z0-9]([a-z0-9.-]{0,250}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
@@ -35,6 +37,12 @@ class Group:
     partition: str = ""  # of SLURM
     constraint: str = ""
     gpu: str = ""  # kind of GPU as SLURM calls it: h100
+
+    def serves(self, demand: Demand) -> bool:
+        """Whether one of the nodes can take such work. Labels that Ray gives its nodes itself are not known here."""
+        amounts = {"CPU": self.cpus, "GPU": self.gpus, **self.custom}
+        own = {name: value for name, value in demand.labels.items() if not name.startswith("ray.io/")}
+        return all(amounts.get(name, 0) >= amount for name, amount in demand.amounts.items()) and own.items() <= self.labels.items()
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,17 @@ class Work:
         for name, value in _flat(self.choices):
             words += ["--set", f"{name}={json.dumps(value)}"]
         return words
+
+
+    def require_served(self) -> None:
+        """Raise `ConfigError` where a stage asks for what no group of nodes has: it would wait for ever."""
+        resources = read_resources(self.choices.get("resources"))
+        for stage in STAGES:
+            demand: Demand = getattr(resources, stage)
+            if not any(group.serves(demand) for group in self.submission.groups.values()):
+                amounts = [f"{amount:g} {name}" for name, amount in demand.amounts.items()]
+                asked = ", ".join(amounts + [f"{name}={value}" for name, value in demand.labels.items()])
+                raise ConfigError(f"resources.{stage}: found {asked}; expected what one of submit.groups has: cpus, gpus, custom, labels")
 
 
 def read_work(choices: dict[str, Any], **given: Any) -> Work:

@@ -65,7 +65,7 @@ def test_rayjob_has_the_shape_of_the_custom_resource():
     assert cluster["authOptions"] == {"mode": "token"} and tuple(map(int, cluster["rayVersion"].split("."))) >= (2, 52)
     fold, search = cluster["workerGroupSpecs"]
     assert fold["replicas"] == fold["minReplicas"] == fold["maxReplicas"] == 4
-    assert fold["resources"] == {"CPU": "8", "GPU": "1"} and search["resources"] == {"CPU": "32", "msa": "1"}
+    assert fold["resources"] == {"CPU": "8", "GPU": "1"} and search["resources"] == {"CPU": "32", "msa": "8"}
     assert fold["labels"] == {"kind": "fold"} and search["labels"] == {"kind": "database"}
     pod = fold["template"]["spec"]
     assert pod["containers"][0]["resources"]["limits"] == {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": 1}
@@ -92,6 +92,7 @@ def test_batch_script_is_sound_bash(tmp_path: Path, groups: int):
     """bash reads it, shellcheck (where there is one) finds nothing, one component of the job a kind of node, and no secret is in it."""
     choices = config()
     choices["submit"]["groups"] = dict(list(choices["submit"]["groups"].items())[:groups])
+    choices["resources"] = choices["resources"] if groups == 2 else {}
     text = script(read_work(choices))
     path = tmp_path / "job.sh"
     path.write_text(text)
@@ -106,7 +107,7 @@ def test_batch_script_is_sound_bash(tmp_path: Path, groups: int):
     starts = [line for line in text.splitlines() if line.startswith("srun")]
     assert len(starts) == groups and all("--het-group" in line for line in starts) == (groups == 2)
     assert "--labels=kind=fold" in starts[0]
-    assert groups == 1 or """'--resources={"msa": 1}'""" in starts[1]
+    assert groups == 1 or """'--resources={"msa": 8}'""" in starts[1]
     assert "RAY_AUTH_MODE=token" in text and "module load cuda" in text
     assert '--cluster "$head:$port" --store s3://artifacts/structgen' in text
 
@@ -136,6 +137,18 @@ def test_wrong_submissions_are_refused_in_words(key: str, value: object, said: s
     with pytest.raises(ConfigError) as error:
         read_work(choices)
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize("demand", [{"gpus": 2.0}, {"labels": {"kind": "other"}}, {"custom": {"database": 1.0}}, {"cpus": 64.0}])
+def test_stage_that_no_group_could_take_is_refused(demand: dict):
+    """Before a queue is waited for; what the groups have, and Ray's own labels, pass."""
+    choices = config()
+    choices["resources"] = {"fold": {"gpus": 1, "labels": {"ray.io/accelerator-type": "H100"}}}
+    rayjob(read_work(dict(choices)))
+    choices["resources"] = {"fold": demand}
+    for write in (rayjob, script):
+        with pytest.raises(ConfigError, match=r"resources.fold: found .*; expected what one of submit.groups has"):
+            write(read_work(dict(choices)))
 
 
 def test_hostile_names_stay_words(tmp_path: Path):
