@@ -20,14 +20,16 @@ RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')  # of this cluster
 export RAY_AUTH_TOKEN
 
 head=$(hostname -i)
+case $head in 127.*) head=$(hostname -I) ;; esac  # some name themselves by an address that no other node can reach
 head=${head%% *}
 port=$((20000 + SLURM_JOB_ID % 20000))
 trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT
 
 ray start --head --node-ip-address="$head" --port="$port" --num-cpus=0 --num-gpus=0 --object-store-memory=200000000 \
   --ray-client-server-port=$((port + 1)) --include-dashboard=false --temp-dir="/tmp/ray-$SLURM_JOB_ID" --block >"$logs/head.log" 2>&1 &
-for _ in $(seq 120); do
-  if (exec 3<>"/dev/tcp/$head/$port") 2>/dev/null; then break; fi
+for _ in $(seq 300); do
+  if grep -q "Ray runtime started" "$logs/head.log"; then break; fi
+  if ! kill -0 $! 2>/dev/null; then cat "$logs/head.log" >&2; exit 3; fi
   sleep 1
 done
 """
