@@ -47,11 +47,13 @@ def begin(out: Path, source: Source, settings: BuildSettings) -> None:
     if plan.exists():
         if json.loads(plan.read_bytes()) != identity:
             raise ConfigError(f"{out} was begun from other data or with other settings; choose another folder, or remove it")
-        return
-    if out.exists() and any(out.iterdir()):
-        raise ConfigError(f"{out} is not empty and no archive; choose another folder")
-    zarr.create_group(out, zarr_format=3)
-    replace_file(plan, json.dumps(identity, indent=1, sort_keys=True).encode())
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        if any(not path.name.startswith(".") for path in out.iterdir()):  # what a killed writer left begins with a dot
+            raise ConfigError(f"{out} is not empty and no archive; choose another folder")
+        replace_file(plan, json.dumps(identity, indent=1, sort_keys=True).encode())
+    if not (out / "zarr.json").exists():
+        zarr.create_group(out, zarr_format=3)
 
 
 def entries_part(out: Path, part: int) -> Path:

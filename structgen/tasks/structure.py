@@ -20,6 +20,8 @@ from structgen.alphafold3.config import Config
 from structgen.alphafold3.model import AlphaFold3, save_model
 from structgen.alphafold3.training import LossTerms, StructureLoss
 from structgen.configuration import from_mapping
+from structgen.data.examples import Loading
+from structgen.data.stream import Stream, open_dataset
 from structgen.errors import ConfigError
 from structgen.features.chains import ChainSet
 from structgen.features.examples import Crops, Example, draw_example
@@ -57,6 +59,8 @@ class StructureTraining:
     model: dict = field(default_factory=dict)  # what differs from the preset, in the shape of `alphafold3.config.Config`
     chains: Selection = field(default_factory=Selection)
     crops: Crops = field(default_factory=Crops)
+    loading: Loading | None = None  # instead of `chains` and `crops`: archives, templates, alignments, spatial crops (docs/data.md)
+    holdout: str = ""  # table of chains of a set that are not trained on
     loss: LossTerms = field(default_factory=LossTerms)
     held_out: HeldOut = field(default_factory=HeldOut)
 
@@ -73,11 +77,18 @@ class StructureTask(Task[Example]):
         self.settings, self.context = settings, context
         self.network = start_network(settings.preset, settings.model, context).to(context.device)
         self.network.confidence.requires_grad_(False)  # trained on roll-outs, when the rest stands still
-        self.chains = ChainSet(context.data)
-        self.clusters = self.chains.clusters(selected(self.chains, "train", settings.chains))
+        holdout = Path(settings.holdout) if settings.holdout else None
+        if settings.loading:
+            self.dataset = open_dataset(context.data, holdout)
+            self._stream = Stream.of(self.dataset, settings.loading, context.seed)
+        else:
+            self.chains = ChainSet(context.data, holdout)
+            self.clusters = self.chains.clusters(selected(self.chains, "train", settings.chains))
         self._loss = StructureLoss(self.network, settings.loss, context.precision)
 
     def example(self, place: int) -> Example:
+        if self.settings.loading:
+            return self._stream.example(place)
         return draw_example(self.chains, self.clusters, self.settings.crops, np.random.default_rng((self.context.seed, place)))
 
     def loss(self, example: Example, rng: torch.Generator) -> tuple[Tensor, Metrics]:
@@ -113,6 +124,9 @@ class StructureTask(Task[Example]):
         own = self.settings.held_out
         if not own.crops:
             return []
+        if self.settings.loading:
+            judged = Stream.of(self.dataset, dataclasses.replace(self.settings.loading, split=own.split, batch=1), own.seed)
+            return [judged.example(k) for k in range(own.crops)]
         clusters = self.chains.clusters(self.chains.split(own.split))
         return [draw_example(self.chains, clusters, self.settings.crops, np.random.default_rng((own.seed, k))) for k in range(own.crops)]
 

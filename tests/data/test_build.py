@@ -144,6 +144,17 @@ def test_what_is_not_marked_is_not_read(folder: Path, tmp_path: Path):
         read_mark(tmp_path)
 
 
+def test_a_build_that_was_killed_at_its_first_files_goes_on(folder: Path, tmp_path: Path):
+    """Litter alone, and a plan without a group, are no strange folders."""
+    source, out = ChainSource(str(folder)), tmp_path / "a.zarr"
+    out.mkdir()
+    (out / ".build.json.x.tmp").write_text("{")
+    begin(out, source, SETTINGS)
+    (out / "zarr.json").unlink()
+    begin(out, source, SETTINGS)
+    assert (out / "zarr.json").exists()
+
+
 def test_a_folder_of_another_build_is_refused(folder: Path, tmp_path: Path):
     """Neither other settings nor a folder of other things is mixed with an archive."""
     begin(tmp_path / "a.zarr", ChainSource(str(folder)), SETTINGS)
