@@ -35,6 +35,11 @@ done
 """
 
 _RUN = r"""
+for _ in $(seq 300); do  # all nodes, or those that have come by then
+  if [ "$(cat "$logs"/nodes-*.log | grep -c "Ray runtime started")" -ge {nodes} ]; then break; fi
+  sleep 1
+done
+
 {command} &
 run=$!
 trap 'kill -TERM "$run"' TERM
@@ -60,7 +65,7 @@ def script(work: Work) -> str:
     lines += [_workers(number, group, alone=len(groups) == 1) for number, group in enumerate(groups)]
     words = work.command(submission.inputs, "$head:$port")
     command = shell(words).replace("'$head:$port'", '"$head:$port"')
-    return "\n".join(lines) + _RUN.format(command=command)
+    return "\n".join(lines) + _RUN.format(command=command, nodes=sum(group.nodes for group in groups))
 
 
 def _options(work: Work, groups: Sequence[Group]) -> list[str]:
