@@ -26,7 +26,7 @@ PACE = {"slow": 1.0, "fast": 2.0}
 
 @dataclass(frozen=True)
 class Verdict:
-    """Distances to held-out pictures, and what is known beside them; `floor`: of as many training pictures, `codec`: of decoded ones."""
+    """Distances to held-out pictures; `floor`: those of training pictures of the same classes, `codec`: of decoded held-out ones."""
 
     made: Distances
     floor: Distances
@@ -41,13 +41,14 @@ def judge_pictures(system: System, judge: Judge, pictures: PictureSet, count: in
 
     Of clips every frame is judged. Raises `ConfigError` if the judge sees another kind of picture.
     """
-    real, trained = cut(pictures.part(True), system, count), cut(pictures.part(False), system, count)
+    real = cut(pictures.part(True), system, count)
     if real.pixels.shape[1:] != system.config.size:
         raise ConfigError(f"{pictures.where} holds pictures of {real.pixels.shape[1:]}, the model makes {system.config.size}")
     if judge.config.channels != system.config.size[0]:
         raise ConfigError(
             f"the judge sees {judge.config.channels} channels, the model makes {system.config.size[0]}: train one on single frames"
         )
+    trained = cut(alike(pictures.part(False), real.labels), system, count)
     asked = real.take(np.arange(count) % len(real))
     made = drawn(system, asked, drawing)
     features = in_parts(lambda x: judge.features(frames(x)))
@@ -62,6 +63,16 @@ def judge_pictures(system: System, judge: Judge, pictures: PictureSet, count: in
         count=count,
     )
     return verdict, made
+
+
+def alike(pictures: PictureSet, labels: np.ndarray) -> PictureSet:
+    """A picture of the same class for each label, none twice while there are others: distances compare pictures, not shares of classes."""
+    order = np.random.default_rng(0).permutation(len(pictures))
+    of_class = {label: order[pictures.labels[order] == label] for label in np.unique(labels)}
+    if not all(len(rows) for rows in of_class.values()):
+        return pictures
+    seen = [int((labels[:n] == label).sum()) for n, label in enumerate(labels)]
+    return pictures.take(np.array([of_class[label][n % len(of_class[label])] for n, label in zip(seen, labels, strict=True)]))
 
 
 def cut(pictures: PictureSet, system: System, count: int) -> PictureSet:

@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+import structgen
 from structgen.errors import ConfigError, InputError
 from structgen.generative import Denoise
 from structgen.judging import Verdict, judge_pictures
@@ -28,6 +29,7 @@ from structgen.vision.judge import Judge
 from structgen.vision.system import System
 
 SHEET_SCALE = 3
+SHIPPED = Path(structgen.__file__).parent / "weights" / "pictures"
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class SampleRequest:
 
 def sample_pictures(request: SampleRequest, console: Console) -> int:
     """Write one file a picture, a contact sheet and `samples.json`, which says how each was made. The exit status."""
-    system = load(request.model, System)
+    system = load(model_file(request.model), System)
     if request.video != (len(system.config.size) == 4):
         kind = "clips: structgen sample video" if len(system.config.size) == 4 else "pictures: structgen sample image"
         raise ConfigError(f"{request.model} makes {kind}")
@@ -70,6 +72,12 @@ def sample_pictures(request: SampleRequest, console: Console) -> int:
     replace_file(request.out / "samples.json", (json.dumps(record, indent=1) + "\n").encode())
     console.print(f"{len(names)} files and sheet.{suffix} in {request.out}", markup=False, highlight=False)
     return 0
+
+
+def model_file(named: Path) -> Path:
+    """The file, or the shipped model of that name."""
+    shipped = SHIPPED / f"{named.name}.safetensors"
+    return shipped if not named.is_file() and named.parent == Path() and shipped.exists() else named
 
 
 def _asked(request: SampleRequest, system: System) -> list[str]:
@@ -176,7 +184,7 @@ class EvaluateRequest:
 
 def evaluate_pictures(request: EvaluateRequest, console: Console) -> int:
     """Print a row for each number of steps; with `out`, JSON of all figures and a sheet of the first pictures. The exit status."""
-    system, judge, pictures = load(request.model, System), load(request.judge, Judge), read_set(request.data)
+    system, judge, pictures = load(model_file(request.model), System), load(request.judge, Judge), read_set(request.data)
     guidance = system.config.guidance if request.guidance is None else request.guidance
     rows = {}
     for steps in request.steps or (system.config.steps,):
@@ -206,7 +214,7 @@ def table(rows: dict[int, dict], last: Verdict) -> str:
     for steps, row in rows.items():
         figures = [f"{row['agreement'][name]:.3f}" for name in agreed]
         lines.append(f"| {steps} steps | {_figures(Distances(**row['made']))} | " + " | ".join(figures))
-    lines.append(f"| as many training pictures | {_figures(last.floor)} |")
+    lines.append(f"| training pictures of the same classes | {_figures(last.floor)} |")
     if last.codec is not None:
         lines.append(f"| held-out ones through the codec ({last.psnr:.1f} dB) | {_figures(last.codec)} |")
     return "\n".join(lines)

@@ -10,7 +10,7 @@ import typer
 sample = typer.Typer(no_args_is_help=True, help="Draw pictures or clips from a trained model.")
 evaluate = typer.Typer(no_args_is_help=True, help="Measure what a trained model makes.")
 
-ModelOption = Annotated[Path, typer.Option(metavar="FILE", help="A generator made by `structgen train`.")]
+ModelOption = Annotated[Path, typer.Option(metavar="NAME|FILE", help="`fashion`, or a generator made by `structgen train`.")]
 OutOption = Annotated[Path, typer.Option(metavar="DIR", help="Where files, contact sheet and samples.json go.")]
 PromptOption = Annotated[list[str] | None, typer.Option("--prompt", help="A caption; may be given again.")]
 LabelOption = Annotated[list[str] | None, typer.Option("--label", help="A class; may be given again. All of them when neither is given.")]

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from structgen.configuration import from_mapping
@@ -52,9 +53,10 @@ def config_json(model: nn.Module) -> str:
     return json.dumps({"kind": kind, **dataclasses.asdict(model.config)}, default=_plain, sort_keys=True)  # type: ignore[call-overload]
 
 
-def save(model: nn.Module, path: Path, *, card: str, weights: Mapping[str, Tensor] | None = None) -> None:
-    """Write the model, or its averaged weights, whole or not at all."""
-    write_checkpoint(path, weights or model.state_dict(), {"config": config_json(model), "card": card})
+def save(model: nn.Module, path: Path, *, card: str, weights: Mapping[str, Tensor] | None = None, dtype: torch.dtype | None = None) -> None:
+    """Write the model, or its averaged weights, whole or not at all; in `dtype` where one is given, to be read back as float32."""
+    found = {name: value.to(dtype or value.dtype) for name, value in (weights or model.state_dict()).items()}
+    write_checkpoint(path, found, {"config": config_json(model), "card": card})
 
 
 def load(path: Path, cls: type[M]) -> M:

@@ -203,3 +203,12 @@ def test_a_controlnet_follows_edges(folder: Path, tmp_path: Path):
         "--judge", folder / "judge" / "model.safetensors", "--count", 6, "--steps", 2,
     )  # fmt: skip
     assert "| edges" in out
+
+
+def test_the_shipped_model_draws_its_classes(tmp_path: Path):
+    """By name, from anywhere: what is asked for is what is seen, trousers are tall and sneakers are wide."""
+    labels = ("--label", "trousers", "--label", "sneaker")
+    command("sample", "image", "--model", "fashion", *labels, "--count", 2, "--steps", 8, "--out", tmp_path)
+    tall, wide = (read_picture(tmp_path / name, 28, grey=True)[0] > 60 for name in ("000_trousers.png", "002_sneaker.png"))
+    assert tall.any(1).sum() > 22 > tall.any(0).sum() and wide.any(0).sum() > 22 > wide.any(1).sum()
+    assert "label 'hat' is unknown" in command("sample", "image", "--model", "fashion", "--label", "hat", status=2)
