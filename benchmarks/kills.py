@@ -151,7 +151,8 @@ def victim(kind: str, cluster: Cluster, driver: subprocess.Popen[bytes]) -> int:
     if kind == "head":
         return cluster.head_node.all_processes["gcs_server"][0].process.pid
     if kind in ("raylet", "resource"):
-        return list(cluster.worker_nodes)[-1].all_processes["raylet"][0].process.pid
+        able = [node for node in cluster.worker_nodes if kind == "raylet" or "folding" in (node._ray_params.resources or {})]
+        return able[0].all_processes["raylet"][0].process.pid
     title = {"worker": "ray::_work", "actor": "ray::_Worker.work"}[kind]
     found: list[int] = []
     when(lambda: bool(found.extend(titled(title)) or found), driver, f"no {title}", 0.01)

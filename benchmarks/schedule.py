@@ -133,15 +133,19 @@ class Slots:
 
 
 def on_ray(jobs: Sequence[Row], places: int, seconds: float, folder: Path) -> tuple[float, float, float]:
-    """Ideal and real makespan, from the first fold's start on, and the driver's own CPU seconds."""
+    """Ideal and real makespan, with workers that have started, and the driver's own CPU seconds."""
     real = [float(row["real"]) for row in jobs]
     scale = seconds / ideal(real, places)
     asleep = [{**row, "sleep": float(row["real"]) * scale} for row in jobs]
     settings = Settings(model="m", sampling=Sampling())
     run = Run(folder / "run", Store(folder / "store"), settings, model_name="m", weights="w", threads=1)
-    dispatcher = Dispatcher(Line(run, Pass, Pass, Pass, Pass), say=print, patience=60.0, crew=Slots(places))
+    line, crew = Line(run, Pass, Pass, Pass, Pass), Slots(places)
+    crew.hire(places)
+    for ref in ray.wait(crew.starting, num_returns=1)[0]:
+        crew.started(ref)
     warm = [{**row, "slug": f"warm{n}", "sleep": 0.0} for n, row in enumerate(jobs[:8])]
-    assert len(list(Dispatcher(Line(run, Pass, Pass, Pass, Pass), say=print, patience=60.0, crew=Slots(1)).run(warm))) == len(warm)
+    assert len(list(Dispatcher(line, say=print, patience=60.0, crew=crew).run(warm))) == len(warm)
+    dispatcher = Dispatcher(line, say=print, patience=60.0, crew=crew)
     began, cpu = time.monotonic(), time.process_time()
     ended = list(dispatcher.run(asleep))
     assert len(ended) == len(jobs) and not any(row["error"] for row in ended)

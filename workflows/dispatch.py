@@ -12,7 +12,7 @@ import ray
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
 from structgen.attempt import failed
-from structgen.errors import ClusterError, InputError
+from structgen.errors import ClusterError
 from structgen.run import Row, Run, seeds_of
 from workflows import cluster
 from workflows.cluster import Node
@@ -54,7 +54,6 @@ class Dispatcher:
         yield from self._schedule.enter(rows)
         while self._in_flight or any(self._schedule.waiting.values()):
             self._look()
-            yield from self._refuse()
             self._launch()
             waiting = [*self._in_flight, *self._crew.starting]
             done, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0) if waiting else ([], [])
@@ -108,13 +107,13 @@ class Dispatcher:
         at_once = int(piece.row.get("at_once", 0)) or self._line.run.settings.sampling.samples
         return {"at_once": (at_once + 1) // 2} if piece.stage == "fold" else {}
 
-    def _refuse(self) -> Iterator[Row]:
-        """Folds for which no node of the cluster has the memory, now that its nodes are what they are."""
+    def _too_large(self) -> list[str]:
+        """A sentence where all that is left are folds that no node has the memory for, now that the nodes are what they are."""
+        large = self._schedule.too_large()
+        if self._in_flight or len(large) < self._schedule.waiting.total():
+            return []
         most = max(self._schedule.nodes.memory.values(), default=0.0)
-        for piece in self._schedule.too_large():
-            expected = f"at most {most:,.0f} MiB, the memory of the largest node"
-            error = InputError("fold does not fit any node", found=f"about {piece.mib:,.0f} MiB", expected=expected)
-            yield from self._schedule.ended(piece, failed(self._line.run, "fold", piece.row, error))
+        return [f"fold of {piece.row['slug']} needs about {piece.mib:,.0f} MiB, the largest node has {most:,.0f}" for piece in large[:1]]
 
     def _look(self) -> None:
         """Now and then: which nodes live, and whether each kind of work that waits has one that can do it."""
@@ -124,7 +123,7 @@ class Dispatcher:
         self._nodes, self._next_look = cluster.nodes(), now + LOOK
         self._measure()
         to_come = any(self._schedule.waiting.values()) or any(self._schedule.running[stage] for stage in LIGHT)
-        lacking = cluster.lacking(self._demands if to_come else {}, self._nodes)
+        lacking = cluster.lacking(self._demands if to_come else {}, self._nodes) or self._too_large()
         if not lacking:
             self._served = now
             return

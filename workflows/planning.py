@@ -35,7 +35,8 @@ def rows_to_run(run: Run, by: Planner, jobs: Sequence[Job]) -> list[Row]:
             rows.append(first_row(job))  # the stage that meets the fault says what it is
             continue
         if one.refused is None:
-            rows += rows_of([one])
+            (row,) = rows_of([one])
+            rows.append(row | {"mib": min(float(row["mib"]), by.memory or float(row["mib"]))})  # what is admitted fits somewhere
         else:
             for row in fan_out(first_row(job), job.seeds or run.settings.seeds):
                 failed(run, "fold", row, one.refused)

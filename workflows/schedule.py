@@ -138,13 +138,9 @@ class Schedule:
         self._met.pop(place.name, None)
 
     def too_large(self) -> list[Piece]:
-        """Take out the folds that no node has the memory for, even alone."""
+        """The folds that wait and for which no node has the memory, even alone."""
         most = max(self.nodes.memory.values(), default=float("inf"))
-        large = [piece for _, _, piece in self._ready["fold"] if piece.mib > most]
-        self._ready["fold"] = [entry for entry in self._ready["fold"] if entry[2].mib <= most]
-        heapq.heapify(self._ready["fold"])
-        self._running["fold"] += len(large)  # `ended` takes them out
-        return large
+        return [piece for _, _, piece in self._ready["fold"] if piece.mib > most]
 
     def _fits(self, stage: str, room: Mapping[str, int], total: int) -> bool:
         return self._running[stage] < room.get(stage, 0) and sum(self._running[s] for s in LIGHT) < total

@@ -68,7 +68,7 @@ def memory(config: Config, work: Work, precision: Precision) -> dict[str, Terms]
     n, pairs, diffusion, confidence = work.tokens, work.tokens**2, config.diffusion, config.confidence
     pair = pairs * config.c_z * size / MIB
     alignment = n * work.rows * BATCH_ROW / MIB
-    drawn = most_rows(work.rows, config.msa) * n * (config.msa.c_m * (2 + config.msa.transition) * size + BATCH_ROW) / MIB
+    drawn = (most_rows(work.rows, config.msa) - 1) * n * (config.msa.c_m * (2 + config.msa.transition) * size + BATCH_ROW) / MIB
     biases = pairs * diffusion.blocks * diffusion.heads * size / MIB
     windows = work.atoms * diffusion.atoms.keys * diffusion.atoms.c_pair * size / MIB
     scores = work.together * pairs * diffusion.heads * size / MIB

@@ -20,6 +20,8 @@ from structgen.io.textfile import read_text_bytes
 from structgen.search.given import GivenAlignments, own_alignment
 from structgen.settings import Settings
 
+GUESS = 1.5  # an estimate that was not calibrated refuses a job only where it is that much above the memory that is there
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -56,7 +58,8 @@ class Planner:
         featurise = self.calibration.featurising(work)
         tried = [(replace(work, at_once=n if n < work.samples else 0), n) for n in smaller_parts(work.samples)]
         planned = [Planned(job, part, self._estimate(part), featurise, seeds) for part, _ in tried]
-        fitting = next((one for one in planned if not self.memory or one.estimate.peak <= self.memory), None)
+        limit = self.memory if self.calibration.measured else GUESS * self.memory
+        fitting = next((one for one in planned if not limit or one.estimate.peak <= limit), None)
         return fitting or replace(planned[-1], refused=self._refusal(planned[-1]))
 
     @property

@@ -17,7 +17,7 @@ from structgen.cost.calibration import Calibration, Subject, calibrated, load, s
 from structgen.cost.counts import PHASES, memory, operations
 from structgen.cost.fit import value
 from structgen.cost.measured import Measurement, Phase, made_job
-from structgen.cost.plan import Planner, plan_all
+from structgen.cost.plan import GUESS, Planner, plan_all
 from structgen.cost.work import Work
 from structgen.errors import ConfigError
 from structgen.features.atoms import build_atoms
@@ -78,9 +78,11 @@ def test_job_that_does_not_fit_takes_fewer_samples_at_once_or_is_refused_with_th
     assert whole.seconds == pytest.approx(whole.featurise + 2 * whole.estimate.seconds)
     peaks = {n: calibration.reference().estimate(small(), whole.work.in_parts(n), 20.0).peak for n in (8, 4, 2, 1)}
     assert peaks[8] == whole.estimate.peak >= peaks[4] >= peaks[1]
-    refused = planner(peaks[1] - 1).plan(job).refused
+    assert planner(peaks[1] - 1).plan(job).refused is None  # a guess alone does not refuse what nearly fits
+    refused = planner(peaks[1] / GUESS - 1).plan(job).refused
     assert refused is not None
-    for part in ("record 3", "700 tokens", f"{peaks[1]:,.0f} MiB", "not calibrated here", "--memory"):
+    numbers = f"about {peaks[1]:,.0f} MiB", f"at most {peaks[1] / GUESS - 1:,.0f} MiB"
+    for part in ("record 3", "700 tokens", *numbers, "not calibrated here", "--memory"):
         assert part in str(refused)
 
 

@@ -128,6 +128,17 @@ def test_missing_resource_is_named(ray_session: None, run: Run):
     assert any("waiting: fold needs 64 CPU" in line for line in said)
 
 
+def test_fold_that_fits_no_node_is_named(ray_session: None, run: Run):
+    """What fits is folded; then the run waits, says which memory is needed and which is there, and ends."""
+    said: list[str] = []
+    rows = [row("small"), {**row("huge", 9), "mib": 1e9}]
+    ended: list[Row] = []
+    with pytest.raises(ClusterError, match=r"fold of huge needs about 1,000,000,000 MiB, the largest node has [\d,]+\."):
+        for one in predict_on_cluster(Line(run, Pass, Pass, Pass, Pass), rows, say=said.append, patience=8.0):
+            ended.append(one)
+    assert [one["slug"] for one in ended] == ["small"] and any("waiting: fold of huge" in line for line in said)
+
+
 def test_places_and_what_is_lacking():
     """Places are counted on single nodes that have the labels; a sentence names what is short, or that no node has all of it together."""
     places, lacking = cluster.places, cluster.lacking

@@ -64,15 +64,16 @@ def test_fold_waits_for_the_memory_of_a_node_and_a_smaller_one_goes_before():
     assert [(p.row["slug"], place.node) for p, place in schedule.fold([places[0], places[2]])] == [("b", "big")]
 
 
-def test_fold_that_no_node_can_hold_is_taken_out():
-    """It ends with an error instead of waiting for ever."""
+def test_fold_that_no_node_can_hold_is_known_while_others_go_on():
+    """What fits is folded; what does not waits, and is told apart."""
     schedule = Schedule(one_seed)
     ready(schedule, [row("huge", 4.0, mib=700.0), row("fits", 1.0, mib=10.0)])
     assert schedule.too_large() == []
     schedule.nodes.memory = {"n": 100.0}
-    (piece,) = schedule.too_large()
-    assert [(r["slug"], r["error"]) for r in schedule.ended(piece, {**piece.row, "error": "too large"})] == [("huge", "too large")]
-    assert schedule.waiting["fold"] == 1 and not schedule.running["fold"]
+    assert [piece.row["slug"] for piece in schedule.too_large()] == ["huge"]
+    assert dict(folded(schedule, [Place("a", "n"), Place("b", "n")])) == {"fits": "a"}
+    schedule.nodes.memory = {"n": 1000.0}
+    assert schedule.too_large() == [] and dict(folded(schedule, [Place("b", "n")])) == {"huge": "b"}
 
 
 def test_worker_that_has_met_a_length_gets_it_again():
