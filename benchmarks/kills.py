@@ -144,7 +144,7 @@ def _ours(pid: int) -> bool:
     return False
 
 
-def victim(kind: str, cluster: Cluster, driver: subprocess.Popen[bytes]) -> int:
+def victim(kind: str, cluster: Cluster, driver: subprocess.Popen[bytes], run: Path) -> int:
     """Whom to kill."""
     if kind == "driver":
         return driver.pid
@@ -155,8 +155,15 @@ def victim(kind: str, cluster: Cluster, driver: subprocess.Popen[bytes]) -> int:
         return able[0].all_processes["raylet"][0].process.pid
     title = {"worker": "ray::_work", "actor": "ray::_Worker.work"}[kind]
     found: list[int] = []
-    when(lambda: bool(found.extend(titled(title)) or found), driver, f"no {title}", 0.01)
+    when(lambda: bool(found.extend(pid for pid in titled(title) if at_work(pid, run)) or found), driver, f"no {title}", 0.01)
     return found[0]
+
+
+def at_work(pid: int, run: Path) -> bool:
+    """Whether the last line of a worker's journal says that it has begun something."""
+    journals = list((run / ".journal").glob(f"*-{pid}.jsonl"))
+    lines = [line for path in journals for line in path.read_text().splitlines()]
+    return bool(lines) and json.loads(lines[-1])["status"] in ("started", "step")
 
 
 @contextmanager
@@ -212,7 +219,7 @@ def strike(kind: str, jobs: int, folder: Path, cluster: Cluster, driver: subproc
     """Kill what is to be killed once a quarter of the jobs are written: what was done by then, and when that was."""
     run = folder / "run"
     when(lambda: sum(stage == "write 0" for _, stage in finished(run)) >= jobs // 4, driver, "a quarter of the jobs")
-    target = victim(kind, cluster, driver) if kind != "nothing" else 0
+    target = victim(kind, cluster, driver, run) if kind != "nothing" else 0
     before, killed = finished(run), time.time()
     if target:
         os.kill(target, signal.SIGKILL)
