@@ -253,9 +253,9 @@ def _next_end(run: Path, killed: float) -> float:
 
 
 def _said(output: str) -> str:
-    """What the command said of it, the first line that is not a result."""
+    """What the command said of it: what it waits for, else the first line that is not a result."""
     told = [line for line in output.splitlines() if "trying again" in line or line.startswith(("waiting: ", "structgen: "))]
-    return told[0][:160] if told else ""
+    return min(told, key=lambda line: not line.startswith("waiting: "), default="")[:160]
 
 
 def line(one: Outcome) -> str:
