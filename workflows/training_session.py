@@ -35,12 +35,22 @@ def run_training(request: TrainingRequest, console: Console) -> int:
     """Train, and say what was reached. The exit status: 0 also where the time was up, 130 where a signal asked for the end."""
     prepare(request)
     run = read_run(request.config, request.changes)
-    if request.cluster:
-        raise ConfigError("--cluster: not there yet")
-    if request.workers > 1:
+    if request.workers > 1 and not request.cluster:
         raise ConfigError("--workers: several processes need a cluster; --cluster local starts one on this machine")
-    step = train(run, request.out, limits=Limits(request.minutes)).step
-    return say(run, request, step, console)
+    return say(run, request, _trained(run, request), console)
+
+
+def _trained(run: TrainingRun, request: TrainingRequest) -> int:
+    """The step that was reached, here or on the cluster."""
+    limits = Limits(request.minutes)
+    if not request.cluster:
+        return train(run, request.out, limits=limits).step
+    from workflows.authentication import declare
+
+    declare(request.cluster)
+    from workflows.train_cluster import Cluster, train_on_cluster
+
+    return train_on_cluster(run, request.out, Cluster(request.cluster, request.workers), limits)
 
 
 def prepare(request: TrainingRequest) -> None:
