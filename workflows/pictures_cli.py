@@ -6,9 +6,20 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
-sample = typer.Typer(no_args_is_help=True, help="Draw pictures or clips from a trained model.")
-evaluate = typer.Typer(no_args_is_help=True, help="Measure what a trained model makes.")
+sample = typer.Typer(no_args_is_help=True, help="Draw pictures, clips or protein backbones from a trained model.")
+
+
+class _Structures(TyperGroup):
+    """`structgen evaluate RUN --truth DIR` is `structgen evaluate structures RUN --truth DIR`."""
+
+    def parse_args(self, ctx, args):  # type: ignore[no-untyped-def]
+        named = args and (args[0] in self.commands or args[0].startswith("-"))
+        return super().parse_args(ctx, args if named or not args else ["structures", *args])
+
+
+evaluate = typer.Typer(no_args_is_help=True, cls=_Structures, help="Measure what a trained model makes.")
 
 ModelOption = Annotated[Path, typer.Option(metavar="NAME|FILE", help="`fashion`, or a generator made by `structgen train`.")]
 OutOption = Annotated[Path, typer.Option(metavar="DIR", help="Where files, contact sheet and samples.json go.")]
@@ -60,6 +71,24 @@ def sample_video(
     _sample(model, out, True, prompt, label, count, steps, guidance, seed, init, strength, None, None)
 
 
+@sample.command("backbone", no_args_is_help=True)
+def sample_backbone(
+    model: Annotated[Path, typer.Option(metavar="FILE", help="A model made by `structgen train` of kind backbone.")],
+    length: Annotated[int, typer.Option(min=8, help="Residues.")] = 100,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many.")] = 8,
+    steps: Annotated[int | None, typer.Option(help="Of the sampler; the model's own when not given.")] = None,
+    seed: SeedOption = 1,
+    chains: Annotated[Path | None, typer.Option(metavar="DIR", help="Archive of training chains, for the nearest one's TM-score.")] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where PDB files and backbones.json go.")] = Path("backbones"),
+) -> None:
+    """Protein backbones of a length, without a sequence, as PDB files of glycines; and how protein-like they are."""
+    from workflows.backbones import BackboneRequest, sample_backbones
+    from workflows.options import console, exit_status
+
+    with exit_status():
+        raise typer.Exit(sample_backbones(BackboneRequest(model, length, count, steps, seed, chains, out), console()))
+
+
 def _sample(model, out, video, prompt, label, count, steps, guidance, seed, init, strength, mask, control) -> None:  # type: ignore[no-untyped-def]
     from workflows.options import console, exit_status
     from workflows.pictures import SampleRequest, sample_pictures
@@ -69,6 +98,20 @@ def _sample(model, out, video, prompt, label, count, steps, guidance, seed, init
             model, out, video, tuple(prompt or ()), tuple(label or ()), count, steps, guidance, seed, init, strength, mask, control
         )
         raise typer.Exit(sample_pictures(request, console()))
+
+
+@evaluate.command("structures", no_args_is_help=True)
+def evaluate_structures(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a prediction run.")],
+    truth: Annotated[Path, typer.Option(metavar="DIR", help="Experimental structures, named as the jobs: JOB.cif, .pdb, also .gz.")],
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where tables and pictures go; RUN/evaluation when not given.")] = None,
+) -> None:
+    """Predicted structures beside experimental ones: accuracy, interfaces, geometry, calibration, and an ideal helix."""
+    from workflows.evaluate_run import RunRequest, evaluate_run
+    from workflows.options import console, exit_status
+
+    with exit_status():
+        raise typer.Exit(evaluate_run(RunRequest(run, truth, out or run / "evaluation"), console()))
 
 
 @evaluate.command("images", no_args_is_help=True)

@@ -62,6 +62,12 @@ def _student() -> type:
     return StudentTraining
 
 
+def _backbone() -> type:
+    from structgen.tasks.backbone import BackboneTraining
+
+    return BackboneTraining
+
+
 def _codec() -> type:
     from structgen.tasks.codec import CodecTraining
 
@@ -90,6 +96,7 @@ KINDS: dict[str, Callable[[], type]] = {
     "structure": _structure,
     "confidence": _confidence,
     "student": _student,
+    "backbone": _backbone,
     "codec": _codec,
     "text": _text,
     "judge": _judge,

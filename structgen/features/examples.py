@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from structgen.features.atoms import build_atoms
 from structgen.features.batch import Batch
-from structgen.features.chains import ChainRecord, ChainSet
+from structgen.features.chains import ChainRecord
 from structgen.features.conformers import pose_conformers
 from structgen.features.featurise import collate, featurise
 from structgen.features.job import Chain, Job, Kind
@@ -44,7 +45,13 @@ class Crops:
     gap_share: float = 0.5  # at most so large a share of gaps is mixed into a profile: alignments have them, the archive's do not
 
 
-def draw_example(chains: ChainSet, clusters: Sequence[Sequence[int]], crops: Crops, rng: np.random.Generator) -> Example:
+class Records(Protocol):
+    """Chains by index: an archive, or a view of one."""
+
+    def __getitem__(self, i: int, /) -> ChainRecord: ...
+
+
+def draw_example(chains: Records, clusters: Sequence[Sequence[int]], crops: Crops, rng: np.random.Generator) -> Example:
     """`crops.batch` chains, each drawn by cluster first and then within it, cropped, featurised and posed."""
     drawn, ids = [], []
     for _ in range(crops.batch):

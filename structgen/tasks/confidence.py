@@ -30,7 +30,7 @@ from structgen.features.examples import Crops, draw_example
 from structgen.generative import generators
 from structgen.generative.ema import Weights
 from structgen.store import replace_file
-from structgen.tasks.structure import means
+from structgen.tasks.structure import means, with_weights
 from structgen.tasks.task import Context, Task
 from structgen.train import Metrics
 
@@ -94,9 +94,7 @@ class ConfidenceTask(Task[Rollout]):
         return self.network.config.to_json()
 
     def publish(self, average: Weights, path: Path, *, card: str) -> None:
-        network = copy.deepcopy(self.network)
-        network.load_state_dict(average)
-        save_model(network, path, card=card)
+        save_model(with_weights(self.network, average), path, card=card)
 
     @torch.no_grad()
     def validate(self, average: Weights) -> Metrics:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +22,7 @@ from structgen.configuration import from_mapping
 from structgen.data.examples import Loading
 from structgen.data.stream import Stream, open_dataset
 from structgen.errors import ConfigError
-from structgen.features.chains import ChainSet
+from structgen.features.chains import ChainRecord, ChainSet
 from structgen.features.examples import Crops, Example, draw_example
 from structgen.generative import generators
 from structgen.generative.ema import Weights
@@ -73,7 +72,9 @@ class StructureTask(Task[Example]):
 
     network: AlphaFold3
 
-    def __init__(self, settings: StructureTraining, context: Context) -> None:
+    def __init__(
+        self, settings: StructureTraining, context: Context, *, shown: Callable[[ChainRecord], ChainRecord] = lambda record: record
+    ) -> None:
         self.settings, self.context = settings, context
         self.network = start_network(settings.preset, settings.model, context).to(context.device)
         self.network.confidence.requires_grad_(False)  # trained on roll-outs, when the rest stands still
@@ -83,13 +84,14 @@ class StructureTask(Task[Example]):
             self._stream = Stream.of(self.dataset, settings.loading, context.seed)
         else:
             self.chains = ChainSet(context.data, holdout)
+            self.records = Shown(self.chains, shown)
             self.clusters = self.chains.clusters(selected(self.chains, "train", settings.chains))
         self._loss = StructureLoss(self.network, settings.loss, context.precision)
 
     def example(self, place: int) -> Example:
         if self.settings.loading:
             return self._stream.example(place)
-        return draw_example(self.chains, self.clusters, self.settings.crops, np.random.default_rng((self.context.seed, place)))
+        return draw_example(self.records, self.clusters, self.settings.crops, np.random.default_rng((self.context.seed, place)))
 
     def loss(self, example: Example, rng: torch.Generator) -> tuple[Tensor, Metrics]:
         return self._loss(example, rng)
@@ -128,12 +130,31 @@ class StructureTask(Task[Example]):
             judged = Stream.of(self.dataset, dataclasses.replace(self.settings.loading, split=own.split, batch=1), own.seed)
             return [judged.example(k) for k in range(own.crops)]
         clusters = self.chains.clusters(self.chains.split(own.split))
-        return [draw_example(self.chains, clusters, self.settings.crops, np.random.default_rng((own.seed, k))) for k in range(own.crops)]
+        return [draw_example(self.records, clusters, self.settings.crops, np.random.default_rng((own.seed, k))) for k in range(own.crops)]
 
     def _averaged(self, average: Weights) -> AlphaFold3:
-        network = copy.deepcopy(self.network)
-        network.load_state_dict(average)
-        return network
+        return with_weights(self.network, average)
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """The chains of an archive as the task shows them."""
+
+    chains: ChainSet
+    shown: Callable[[ChainRecord], ChainRecord]
+
+    def __getitem__(self, i: int) -> ChainRecord:
+        return self.shown(self.chains[i])
+
+
+def with_weights(network: AlphaFold3, weights: Weights) -> AlphaFold3:
+    """Another network of the same configuration, on the same device, with these weights.
+
+    It is built anew: a copy of e3nn's compiled products is not quite one, its state has other names.
+    """
+    own = heads.build(network.config).to(next(network.parameters()).device)
+    own.load_state_dict(weights)
+    return own
 
 
 def start_network(preset: str, changes: Mapping[str, Any], context: Context) -> AlphaFold3:

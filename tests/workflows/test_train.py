@@ -19,6 +19,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from structgen import heads
 from structgen.alphafold3.config import tiny
 from structgen.alphafold3.model import AlphaFold3, load_model
 from structgen.errors import CheckpointError, ConfigError, NumericalError
@@ -285,6 +286,16 @@ def test_training_goes_on_from_a_model_file(config: Path, checkpoint: Path, tmp_
     assert 0 < max(change.values()) < 2e-6
     with pytest.raises(ConfigError, match=r"either task\.preset"):
         train(read_run(config, {"init": str(checkpoint)}), tmp_path / "other")
+
+
+def test_the_equivariant_head_trains_and_is_published(config: Path, tmp_path: Path) -> None:
+    """A step, validation, a model file that loads, and a start that goes on from the checkpoint."""
+    sizes = {"layers": 1, "scalars": 16, "vectors": 4, "tensors": 4, "c_edge": 8, "radial": 8, "heads": 2, "nearest": 4, "c_fourier": 8}
+    model = {"head": {"network": "equivariant", "objective": "flow", "equivariant": sizes}}
+    for steps in (1, 2):
+        state = train(read_run(config, {"steps": steps, "checkpoint_every": 1, "task": {"model": model}}), tmp_path / "run")
+    published = heads.load(str(tmp_path / "run" / "model.safetensors")).network.state_dict()
+    assert state.step == 2 and all(torch.equal(published[name], average) for name, average in state.average.items())
 
 
 def test_bfloat16_changes_the_loss_little(config: Path, checkpoint: Path, tmp_path: Path) -> None:
