@@ -24,7 +24,7 @@ from torch import Tensor
 from benchmarks.fidelity_job import SEED, Draws
 from benchmarks.predict import SEQUENCE
 from benchmarks.protenix_checkpoint import memory
-from benchmarks.protenix_predict import OURS, WAYS, Task
+from benchmarks.protenix_predict import NATIVE, OURS, WAYS, Task
 from structgen.alphafold3 import protenix
 from structgen.alphafold3.config import Config, Sampling
 from structgen.features.atoms import build_atoms
@@ -46,7 +46,7 @@ def main() -> None:
     torch.set_num_threads(task.threads)
     if task.way == "checkpoint":
         return write_checkpoint(task)
-    predict = ours(task) if task.way == OURS else theirs(task)
+    predict = ours(task) if task.way in (OURS, NATIVE) else theirs(task)
     cpu, wall = time.process_time(), time.perf_counter()
     answer = predict()
     _say(cpu=time.process_time() - cpu, wall=time.perf_counter() - wall)
