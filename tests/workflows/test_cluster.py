@@ -176,7 +176,7 @@ print(json.dumps({name: value for name, value in os.environ.items() if name.star
     [
         ("local", {}, "token"),
         ("auto", {}, "disabled"),
-        ("10.0.0.1:6379", {"RAY_AUTH_TOKEN_PATH": "/somewhere"}, "token"),
+        ("10.0.0.1:6379", {"RAY_AUTH_TOKEN_PATH": __file__}, "token"),
         ("local", {"RAY_AUTH_MODE": "disabled"}, "disabled"),
     ],
 )
