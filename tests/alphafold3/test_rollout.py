@@ -15,6 +15,7 @@ from structgen.alphafold3.labels import make_labels
 from structgen.alphafold3.model import AlphaFold3
 from structgen.alphafold3.rollout import ConfidenceLoss, ConfidenceTerms, Rollout, roll_out
 from structgen.alphafold3.sampling import CentreRandomAugmentation, sampling_schedule
+from structgen.alphafold3.symmetry import fitted
 from structgen.errors import NumericalError
 from structgen.features.chains import ChainRecord
 from structgen.features.conformers import pose_conformers
@@ -100,14 +101,15 @@ def test_exploded_coordinates_are_refused(rng: torch.Generator) -> None:
 
 
 def test_loss_is_the_si_s_on_one_sample(rng: torch.Generator) -> None:
-    """The weighted sum of the four losses of the sample that the generator draws; both samples come up."""
+    """The weighted sum of the four losses of the sample that the generator draws, its labels named to fit; both samples come up."""
     model = network(rng)
     rollout = roll_out(model, example(rng), SAMPLING, rng)
-    labels = make_labels(rollout.batch, rollout.positions, rollout.resolved)
     loss = ConfidenceLoss(model.confidence, ConfidenceTerms(plddt=1.0, pae=2.0, pde=3.0, resolved=4.0))
     totals = []
     for k in range(2):
         atoms = rollout.samples[k, None]
+        named = fitted(Example(rollout.batch, rollout.positions, rollout.resolved), atoms)
+        labels = make_labels(rollout.batch, named.positions, named.resolved)
         parts = confidence_losses(model.confidence(rollout.batch, rollout.trunk, atoms, None), atoms, rollout.batch, labels)
         totals.append((parts.plddt + 2 * parts.pae + 3 * parts.pde + 4 * parts.resolved).item())
         assert loss.of_sample(rollout, k)[0].item() == pytest.approx(totals[k])
