@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -42,6 +43,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
             parameter += 0.02 * torch.randn(parameter.shape, generator=generator)
     save_model(network, path, card="Random weights.")
     return path
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Commands that run in this process set up logging to a stream that ends with them."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture

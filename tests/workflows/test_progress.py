@@ -112,13 +112,15 @@ def test_standing_counts_every_piece_of_work_once(tmp_path: Path):
     assert stand["write"]["waiting"] == 1
 
 
-def scraped(text: str, name: str) -> dict[tuple[str, ...], float]:
-    """The samples of a metric in Prometheus' text format: values of stage, how and status, to the number."""
+def scraped(text: str, name: str, run: str) -> dict[tuple[str, ...], float]:
+    """A run's samples of a metric in Prometheus' text format: values of stage, how and status, to the number."""
     found: dict[tuple[str, ...], float] = {}
     for line in text.splitlines():
         if line.startswith(name + "{"):
             labels = dict(part.split("=", 1) for part in line[len(name) + 1 : line.index("}")].split(",") if "=" in part)
             key = tuple(labels[label].strip('"') for label in ("stage", "how", "status") if label in labels)
+            if labels["run"].strip('"') != run:
+                continue
             found[key] = found.get(key, 0.0) + float(line.rsplit(" ", 1)[1])
     return found
 
@@ -131,22 +133,23 @@ def test_metrics_are_exported_for_prometheus(ray_session: None, tmp_path: Path):
     from workflows.metrics import Metered
 
     manifest = planned(tmp_path / "run")
-    shown = Metered(Lines(Console(file=io.StringIO()), manifest), "run", gpus=2.0)
+    run = "a run of its own"  # the cluster is that of all tests
+    shown = Metered(Lines(Console(file=io.StringIO()), manifest), run, gpus=2.0)
     for event in EVENTS:
         manifest.apply(event)
     shown.show(manifest, EVENTS)
     node = next(node for node in ray.nodes() if node["Alive"])
     url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
     deadline, text = time.monotonic() + 240, ""
-    while "structgen_gpu_seconds" not in text or "structgen_stage{" not in text:
+    while not all(scraped(text, f"ray_structgen_{name}", run) for name in ("gpu_seconds_total", "stage")):
         assert time.monotonic() < deadline, text[-2000:]
         time.sleep(1.0)
         with urllib.request.urlopen(url, timeout=30) as reply:
             text = reply.read().decode()
-    ended = scraped(text, "ray_structgen_stage_ended_total")
+    ended = scraped(text, "ray_structgen_stage_ended_total", run)
     assert ended["fold", "done"] == 1 and ended["search", "failed"] == 1 and ended["search", "reused"] == 1
-    assert scraped(text, "ray_structgen_cache_hits_total") == {("search",): 1.0}
-    assert scraped(text, "ray_structgen_stage_seconds_total")["fold",] == 2.0
-    assert sum(scraped(text, "ray_structgen_gpu_seconds_total").values()) == 4.0
-    now = scraped(text, "ray_structgen_stage")
+    assert scraped(text, "ray_structgen_cache_hits_total", run) == {("search",): 1.0}
+    assert scraped(text, "ray_structgen_stage_seconds_total", run)["fold",] == 2.0
+    assert sum(scraped(text, "ray_structgen_gpu_seconds_total", run).values()) == 4.0
+    now = scraped(text, "ray_structgen_stage", run)
     assert now["fold", "running"] == 1 and now["write", "waiting"] == 1
