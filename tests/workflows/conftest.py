@@ -47,9 +47,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
-    """Commands that run in this process set up logging to a stream that ends with them."""
+    """Commands that run in this process set up logging to a stream that ends with them; those of wider fixtures did so before."""
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, level = [handler for handler in root.handlers if not getattr(getattr(handler, "stream", None), "closed", False)], root.level
+    root.handlers[:] = handlers
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
