@@ -56,9 +56,6 @@ from structgen.search.templates import find_templates, own_template_digests, own
 TRAINED_ON_PROTEINS = ("structgen-small",)
 """Models to which everything else is new."""
 
-TRAINED_WITHOUT_TEMPLATES = ("structgen-small",)
-"""Models that have the part for templates with weights as they were drawn."""
-
 _OTHER = {Kind.DNA: "DNA", Kind.RNA: "RNA", Kind.LIGAND: "ligands"}
 
 
@@ -274,7 +271,7 @@ def _own_note(count: int) -> str:
 
 def takes_templates(config: Config) -> bool:
     """Whether a model has the part that reads templates, and was trained with it."""
-    return config.template.blocks > 0 and config.name not in TRAINED_WITHOUT_TEMPLATES
+    return config.template.blocks > 0 and config.template.trained
 
 
 def _reach(model: str, job: Job) -> list[str]:

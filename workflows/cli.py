@@ -246,10 +246,12 @@ def models() -> None:
     with exit_status():
         from structgen import heads
         from structgen.alphafold3.model import DEFAULT_MODEL, list_models
+        from workflows.evidence import templates_of
 
         for name in list_models():
-            mark = " (default)" if name == DEFAULT_MODEL else ""
-            console().print(f"{name}{mark}\n  {heads.load(name).card}", markup=False, highlight=False, soft_wrap=True)
+            mark, model = " (default)" if name == DEFAULT_MODEL else "", heads.load(name)
+            text = f"{name}{mark}\n  {model.card}\n  {templates_of(model)}"
+            console().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -321,15 +323,13 @@ def export(
     out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="Where the bfloat16 copy goes.")],
     card: Annotated[str, typer.Option(help="A paragraph: what it was trained on.")] = "",
     terms: Annotated[str, typer.Option(help="Under which the weights may be used.")] = "Apache-2.0",
+    library: Annotated[Path | None, typer.Option(metavar="LIBRARY", help="Goes along: searched where no templates are named.")] = None,
 ) -> None:
     """Write a trained model in bfloat16, as a package ships it."""
     with exit_status():
-        import torch
+        from workflows.export import export_model
 
-        from structgen import heads
-        from structgen.alphafold3.model import save_model
-
-        save_model(heads.load(model).network, out, card=card, terms=terms, dtype=torch.bfloat16)
+        export_model(model, out, card=card, terms=terms, library=library)
 
 
 def main() -> None:

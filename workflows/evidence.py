@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from structgen.alphafold3.model import Model
 from structgen.attempt import failed
 from structgen.carried import is_archive, require_artifacts, unpack
 from structgen.errors import InputError, StructgenError
@@ -22,7 +23,7 @@ from structgen.search.server_http import Access, Patience, check_host
 from structgen.search.sources import FastaSource, MmseqsSource, ServerSource, Source
 from structgen.search.template_index import build_index
 from structgen.settings import Settings
-from structgen.stages import Search
+from structgen.stages import Search, takes_templates
 from structgen.store import Store
 from workflows.progress import reading
 
@@ -56,6 +57,18 @@ def _take_in(path: Path, store: Store) -> None:
 def with_library(settings: Settings, library: Path | None) -> Settings:
     """The settings with the model's own library where no templates are named. Evidence that was carried here has its own with it."""
     return settings if settings.templates or settings.evidence or library is None else replace(settings, templates=str(library))
+
+
+def without_templates(model: str) -> str:
+    """What to say of structures that are named for a model that takes none."""
+    return f"{model} was trained without templates: it does not use them, and --templates changes nothing"
+
+
+def templates_of(model: Model) -> str:
+    """What a model does with templates, in words."""
+    if not takes_templates(model.config):
+        return "uses no templates"
+    return f"uses templates, searched in {model.library.name}" if model.library else "uses templates, where --templates names structures"
 
 
 def index(settings: Settings, store: Store, console: Console) -> str:

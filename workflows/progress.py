@@ -18,6 +18,7 @@ from structgen.search.template_index import Seen
 POLL = 0.2  # seconds between looks into the journals
 SAVE_SHARE = 0.05  # of the time at most goes into writing run.json
 SAVE_SECONDS = 1.0  # least time between two writings
+SEEN = 0.1  # seconds of a search that are worth a line
 TITLES = {"search": "Search", "featurise": "Featurise", "fold": "Fold", "write": "Write"}
 
 
@@ -98,7 +99,7 @@ class Bars:
 
 
 class Lines:
-    """A line for each fold and each job that ends: for logs."""
+    """A line for each search that took time, each fold and each job that ends: for logs."""
 
     def __init__(self, console: Console, manifest: RunManifest) -> None:
         self._console, self._jobs = console, len(manifest.jobs)
@@ -107,6 +108,8 @@ class Lines:
         for event in events:
             if line := failure_line(event):
                 self.say(line)
+            elif event.stage == "search" and event.status == "done" and event.seconds >= SEEN:
+                self.say(f"{event.job}: evidence searched in {event.seconds:.1f} s")
             elif event.stage == "fold" and event.status == "done":
                 self.say(f"{event.job}: seed {event.seed} folded in {event.seconds:.1f} s")
             elif event.stage == "write" and event.status in ("done", "reused"):

@@ -43,6 +43,8 @@ def predict(request: Request, console: Console) -> int:
     model = heads.load(request.model, precision=checked.precision)
     settings = resolve(request.choices, model=request.model, sampling=model.config.sampling)
     takes = takes_templates(model.config)
+    if settings.structures and not takes:
+        console.print(f"Templates: {evidence.without_templates(model.name)}", markup=False, highlight=False, soft_wrap=True)
     settings = evidence.with_library(settings, model.library if takes else None)
     store = request.store
     run = Run(

@@ -100,6 +100,7 @@ class Template:
     last_bin: float = 50.75
     mean_over: Literal["given", "slots"] = "given"
     slots: int = 4
+    trained: bool = False  # with templates: without, the weights are as they were drawn, and predictions leave templates out
     no_residue: Literal["gap", "gap_first", "zero"] = "gap"  # class of a chain's residues in the slots without a template for the chain
     outer_residual: bool = False
 
@@ -278,7 +279,7 @@ def tiny() -> Config:
         inputs=Inputs(c_s_inputs_atom=24),
         atoms=atoms,
         msa=Msa(blocks=2, c_m=8, c_opm=4, pwa_heads=2, pwa_channels=4, transition=2, rows=16),
-        template=Template(blocks=1, c=8, pair=_pair(8, heads=2, c_head=4)),
+        template=Template(blocks=1, c=8, pair=_pair(8, heads=2, c_head=4), trained=True),
         pairformer=Pairformer(blocks=2, heads=4, transition=2, pair=_pair(16, heads=2, c_head=8)),
         diffusion=Diffusion(blocks=2, heads=4, c_token=32, c_fourier=16, atoms=atoms),
         confidence=Confidence(blocks=1),

@@ -117,7 +117,7 @@ def _msa(sizes: Sizes) -> Msa:
 
 def _template(sizes: Sizes) -> Template:
     name, c = "template_embedder.template_pair_stack.blocks", sizes.of("template_embedder.linear_t", 1)
-    return Template(blocks=sizes.blocks(name), c=c, pair=_pair(sizes, f"{name}.0", c))
+    return Template(blocks=sizes.blocks(name), c=c, pair=_pair(sizes, f"{name}.0", c), trained=True)
 
 
 def _diffusion(sizes: Sizes) -> Diffusion:

@@ -33,14 +33,14 @@ def base_v0_5() -> Config:
 
 def base_v1() -> Config:
     """protenix_base_default_v1.0.0 and protenix_base_20250630_v1.0.0: as the base model, with templates; 368.5 million parameters."""
-    template = Template(pair=Pair(c_z=64, tri_hidden=128, heads=4, c_head=32, transition=2))
+    template = Template(pair=Pair(c_z=64, tri_hidden=128, heads=4, c_head=32, transition=2), trained=True)
     return _config("protenix_base_default_v1.0.0", Pairformer(), Msa(), _diffusion(24, 3), SAMPLING, template)
 
 
 def v2() -> Config:
     """protenix-v2: wider pairs and alignments, with templates; 464.4 million parameters."""
     pairformer = Pairformer(pair=Pair(c_z=256, tri_hidden=256, heads=8, c_head=32))
-    template = Template(pair=Pair(c_z=64, tri_hidden=64, heads=2, c_head=32, transition=2))
+    template = Template(pair=Pair(c_z=64, tri_hidden=64, heads=2, c_head=32, transition=2), trained=True)
     return _config("protenix-v2", pairformer, Msa(c_m=128), _diffusion(24, 3), SAMPLING, template)
 
 
@@ -181,7 +181,7 @@ def _msa(sizes: Sizes) -> Msa:
 def _template(sizes: Sizes) -> Template:
     name = "template_embedder.pairformer_stack.blocks"
     blocks, c = sizes.blocks(name), sizes.of("template_embedder.linear_no_bias_z")
-    return Template(blocks=blocks, c=c, pair=_pair(sizes, f"{name}.0", c)) if blocks else Template(blocks=0, c=c)
+    return Template(blocks=blocks, c=c, pair=_pair(sizes, f"{name}.0", c), trained=True) if blocks else Template(blocks=0, c=c)
 
 
 def _diffusion_sizes(sizes: Sizes) -> Diffusion:

@@ -77,6 +77,8 @@ class StructureTask(Task[Example]):
     ) -> None:
         self.settings, self.context = settings, context
         self.network = start_network(settings.preset, settings.model, context).to(context.device)
+        if settings.loading and settings.loading.templates.slots and settings.loading.templates.keep > 0:
+            self.network.config = shown_templates(self.network.config)
         self.network.confidence.requires_grad_(False)  # trained on roll-outs, when the rest stands still
         holdout = Path(settings.holdout) if settings.holdout else None
         if settings.loading:
@@ -145,6 +147,11 @@ class Shown:
 
     def __getitem__(self, i: int) -> ChainRecord:
         return self.shown(self.chains[i])
+
+
+def shown_templates(config: Config) -> Config:
+    """The configuration of a network that was trained with templates: predictions give it some."""
+    return dataclasses.replace(config, template=dataclasses.replace(config.template, trained=True))
 
 
 def with_weights(network: AlphaFold3, weights: Weights) -> AlphaFold3:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import islice
 from pathlib import Path
 
@@ -50,6 +51,16 @@ def test_a_task_trains_on_an_archive(folder: Path, tmp_path: Path):
     (gradient,) = [p.grad for name, p in task.network.named_parameters() if name.endswith("template.features.weight")]
     assert torch.isfinite(value) and gradient is not None and gradient.abs().sum() > 0
     assert "loss" in task.validate(dict(task.network.state_dict()))
+
+
+def test_a_model_says_whether_it_saw_templates(folder: Path, tmp_path: Path):
+    """Shown some, its configuration has it; shown none, it keeps what it began with."""
+    archive = build(tmp_path / "a.zarr", ChainSource(str(folder)))
+    untrained = TASK | {"model": {"template": {"trained": False}}}
+    for slots, trained in ((2, True), (0, False)):
+        changed = untrained | {"loading": {**TASK["loading"], "templates": {"slots": slots}}}  # type: ignore[dict-item]
+        task = StructureTask(from_mapping(StructureTraining, changed), Context(seed=3, data=archive, out=tmp_path))
+        assert json.loads(task.config())["template"]["trained"] is trained
 
 
 def test_held_out_chains_are_not_trained_on(tmp_path: Path):

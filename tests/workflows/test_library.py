@@ -50,6 +50,23 @@ def test_the_models_library_is_searched_where_none_is_named(command: Command, tm
     assert "templates" not in summaries["none"]
 
 
+def test_a_model_is_exported_with_its_library(command: Command, tmp_path: Path, model: Path):
+    """The library goes beside the weights and is what predictions search; a model that takes no templates is refused one."""
+    assert command("data", "library", STRUCTURES, tmp_path / "made.library").status == 0
+    torch.manual_seed(0)
+    for name, trained in (("with", True), ("without", False)):
+        config = replace(tiny(), name=name, template=replace(tiny().template, trained=trained))
+        save_model(AlphaFold3(config), tmp_path / f"{name}.safetensors")
+    (tmp_path / "shipped").mkdir()
+    words = ("--library", "made.library")
+    assert command("export", "with.safetensors", "shipped/m.safetensors", *words).status == 0
+    exported = load_model(str(tmp_path / "shipped" / "m.safetensors"))
+    assert exported.library == tmp_path / "shipped" / "made.library" and exported.library.is_file()
+    refused = command("export", "without.safetensors", "shipped/n.safetensors", *words)
+    assert refused.status == 2 and "without was trained without templates" in refused.text
+    assert "not a structure library" in command("export", "with.safetensors", "shipped/n.safetensors", "--library", "with.safetensors").text
+
+
 def test_a_model_whose_library_is_gone_is_told(model: Path):
     """The file is named, with where it has to be."""
     with pytest.raises(CheckpointError, match=r"own\.library is not beside it"):

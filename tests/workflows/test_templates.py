@@ -136,10 +136,11 @@ def test_models_without_templates_say_so(command: Command, tmp_path: Path, folde
     fasta(tmp_path / "a.fasta", QUERY)
     own = protein(id="A", sequence=QUERY, templates=[{"mmcif": structure_cif(QUERY)}], **ALONE)
     (tmp_path / "own.json").write_text(json.dumps(af3(name="own", sequences=[own])))
-    for name, template in (("no-blocks", replace(tiny().template, blocks=0)), ("structgen-small", tiny().template)):
+    for name, template in (("no-blocks", replace(tiny().template, blocks=0)), ("untrained", replace(tiny().template, trained=False))):
         weights = model(tmp_path / f"{name}.safetensors", name, template)
         words = ("predict", "a.fasta", "own.json", *FAST, "--model", weights)
-        assert command(*words, "--out", name, "--templates", folder).status == 0
+        said = command(*words, "--out", name, "--templates", folder)
+        assert said.status == 0 and f"Templates: {name} was trained without templates" in said.text
         assert command("predict", "a.fasta", *FAST, "--model", weights, "--out", f"{name}-alone").status == 0
         notes = manifest(tmp_path / name, "first")["notes"], manifest(tmp_path / name, "own")["notes"]
         assert f"chain A: {name} was trained without templates: they are not used" in notes[0]
