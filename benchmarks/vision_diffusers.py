@@ -68,10 +68,10 @@ def swapped(weights: Weights, prefix: str) -> None:
 
 
 def dit(case: Case) -> Peer:
-    config = case.module.config
+    config, side = case.module.config, case.inputs["x"].shape[-1]
     model = diffusers.DiTTransformer2DModel(
         num_attention_heads=config.heads, attention_head_dim=config.width // config.heads, in_channels=4, out_channels=4,
-        num_layers=config.depth, sample_size=8, patch_size=2, num_embeds_ada_norm=5, norm_type="ada_norm_zero",
+        num_layers=config.depth, sample_size=side, patch_size=2, num_embeds_ada_norm=config.steering.classes, norm_type="ada_norm_zero",
         norm_elementwise_affine=False, norm_eps=1e-6,
     )  # fmt: skip
     names = {"transformer.first.bias": "pos_embed.proj.bias", "transformer.first.weight": "pos_embed.proj.weight"}
@@ -98,11 +98,11 @@ ADDED = {
 
 
 def mmdit(case: Case) -> Peer:
-    config = case.module.config
+    config, side = case.module.config, case.inputs["x"].shape[-1]
     model = diffusers.SD3Transformer2DModel(
-        sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_layers=config.depth, num_attention_heads=config.heads,
-        attention_head_dim=config.width // config.heads, joint_attention_dim=10, caption_projection_dim=config.width,
-        pooled_projection_dim=6, pos_embed_max_size=4, qk_norm="rms_norm",
+        sample_size=side, patch_size=2, in_channels=4, out_channels=4, num_layers=config.depth, num_attention_heads=config.heads,
+        attention_head_dim=config.width // config.heads, joint_attention_dim=config.c_tokens, caption_projection_dim=config.width,
+        pooled_projection_dim=config.steering.c_vector, pos_embed_max_size=side // 2, qk_norm="rms_norm",
     )  # fmt: skip
     names = {"first.": "pos_embed.proj.", "words.": "context_embedder.", "final.linear.": "proj_out."}
     names |= {"final.modulation.linear.": "norm_out.linear."}
@@ -142,11 +142,12 @@ def unet(case: Case) -> Peer:
     config = case.module.config
     down = tuple("AttnDownBlock2D" if attend else "DownBlock2D" for attend in config.attend)
     up = tuple("AttnUpBlock2D" if attend else "UpBlock2D" for attend in reversed(config.attend))
+    classes = config.steering.classes + 1 if config.steering.classes else None
     model = diffusers.UNet2DModel(
-        in_channels=3, out_channels=3, block_out_channels=config.widths, layers_per_block=config.blocks, down_block_types=down,
-        up_block_types=up, attention_head_dim=config.head_width, norm_num_groups=config.groups, norm_eps=1e-5,
-        resnet_time_scale_shift="scale_shift", num_class_embeds=6, class_embed_type=None, freq_shift=0, add_attention=True,
-        attn_norm_num_groups=config.groups,
+        sample_size=case.inputs["x"].shape[-1], in_channels=3, out_channels=3, block_out_channels=config.widths,
+        layers_per_block=config.blocks, down_block_types=down, up_block_types=up, attention_head_dim=config.head_width,
+        norm_num_groups=config.groups, norm_eps=1e-5, resnet_time_scale_shift="scale_shift", num_class_embeds=classes,
+        class_embed_type=None, freq_shift=0, add_attention=True, attn_norm_num_groups=config.groups,
     )  # fmt: skip
     names = two_layers("steer.times.0.", "time_embedding.") | {"steer.label.": "class_embedding.", "descent.first.": "conv_in."}
     names |= {"norm.": "conv_norm_out.", "last.": "conv_out."}

@@ -92,7 +92,7 @@ def drawn(system: System, asked: PictureSet, drawing: Drawing) -> Tensor:
     for n, start in enumerate(range(0, len(asked), AT_ONCE)):
         rows = asked.take(np.arange(start, min(start + AT_ONCE, len(asked))))
         cond = system.condition(
-            labels=torch.from_numpy(rows.labels) if asked.classes else None, captions=rows.captions if system.clip is not None else None
+            labels=torch.from_numpy(rows.labels) if asked.classes else None, captions=rows.captions if system.hears_captions else None
         )
         if isinstance(system.network, ControlNet):
             cond = replace(cond, control=to_float(edges(rows.pixels)))

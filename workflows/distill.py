@@ -12,6 +12,7 @@ from rich.console import Console
 
 from structgen.errors import ConfigError
 from structgen.settings import merge
+from structgen.tasks.generator import GeneratorTraining
 from structgen.tasks.student import StudentTraining
 from workflows.train import Limits, train
 from workflows.training_run import TrainingRun, read_run, task_settings
@@ -37,16 +38,17 @@ def distill(request: TrainingRequest, to: int, console: Console) -> int:
 
 
 def rounds(run: TrainingRun, to: int, out: Path) -> Iterator[tuple[str, TrainingRun]]:
-    """Name and run of every round. Progressive rounds go on until a student makes `to` steps; consistency needs one round.
+    """Name and run of every round. Progressive rounds go on until a student makes `to` steps; other methods need one round.
 
     Raises `ConfigError`, before the first, for another kind of run and for a number of steps that the strides do not lead to.
     """
     settings = task_settings(run)
-    if not isinstance(settings, StudentTraining):
-        raise ConfigError(f"kind: found {run.kind!r}; distillation is a run of kind 'student'")
-    terms = settings.distillation
-    if terms.method == "consistency":
-        return iter([("consistency", run)])
+    terms = settings.distillation if isinstance(settings, StudentTraining | GeneratorTraining) else None
+    if terms is None:
+        raise ConfigError(f"kind: found {run.kind!r}; distillation is a run of kind 'student', or 'generator' with task.distillation")
+    method = str(getattr(terms.method, "value", terms.method))
+    if method != "progressive":
+        return iter([(method, run)])
     numbers = [terms.teacher_steps]
     while numbers[-1] > to and numbers[-1] % terms.stride == 0:
         numbers.append(numbers[-1] // terms.stride)

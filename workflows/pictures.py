@@ -84,10 +84,10 @@ def _asked(request: SampleRequest, system: System) -> list[str]:
     """A prompt or a label for each picture. Raises `ConfigError` for a kind that the model does not hear."""
     if request.prompts and request.labels:
         raise ConfigError("give either prompts or labels")
-    if request.prompts and system.clip is None:
+    if request.prompts and not system.hears_captions:
         raise ConfigError(f"{request.model} was trained without captions; its labels: {', '.join(system.config.classes) or 'none'}")
     if request.labels and not _hears_classes(system):
-        raise ConfigError(f"{request.model} hears captions: give --prompt" if system.clip else f"{request.model} hears no labels")
+        raise ConfigError(f"{request.model} hears captions: give --prompt" if system.hears_captions else f"{request.model} hears no labels")
     if unknown := [label for label in request.labels if label not in system.config.classes]:
         raise ConfigError(f"label {unknown[0]!r} is unknown to {request.model}; known: {', '.join(system.config.classes)}")
     every = request.prompts or request.labels or (system.config.classes if _hears_classes(system) else ("",))
@@ -103,15 +103,16 @@ def _hears_classes(system: System) -> bool:
 
 def _condition(request: SampleRequest, system: System, asked: list[str]) -> Condition:
     labels = torch.tensor([system.config.classes.index(what) for what in asked]) if _hears_classes(system) else None
-    return system.condition(labels=labels, captions=asked if system.clip is not None else None)
+    return system.condition(labels=labels, captions=asked if system.hears_captions else None)
 
 
 def _drawing(request: SampleRequest, system: System) -> Drawing:
     """Raises `ConfigError` for values out of range."""
     steps = system.config.steps if request.steps is None else request.steps
     guidance = system.config.guidance if request.guidance is None else request.guidance
-    if not 2 <= steps <= 1000 or guidance < 0 or request.count < 1:
-        raise ConfigError(f"steps lie in 2 ... 1000, guidance and count are not negative; found {steps}, {guidance} and {request.count}")
+    if not (1 if system.config.student else 2) <= steps <= 1000 or guidance < 0 or request.count < 1:
+        found = f"{steps}, {guidance} and {request.count}"
+        raise ConfigError(f"steps lie in 2 ... 1000, a student's in 1 ... 1000, guidance and count are not negative; found {found}")
     strength = request.strength if request.init and not request.mask else 1.0
     return Drawing(steps, guidance, request.seed, strength)
 

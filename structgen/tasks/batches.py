@@ -20,6 +20,7 @@ class Batching:
     crop: int = 0
     frames: int = 0
     mirror: bool = False  # half of the pictures left to right: not for letters, digits and directions
+    reverse: bool = False  # half of the clips backwards: where a motion may as well go the other way
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,15 @@ def draw_batch(pictures: PictureSet, batching: Batching, place: int, seed: int) 
     rng = np.random.default_rng((seed, place, 1))
     pixels = _cut(pictures.pixels[rows], batching, rng)
     if batching.mirror:
-        flipped = rng.random(len(rows)) < 0.5
-        pixels = np.where(flipped.reshape(-1, *[1] * (pixels.ndim - 1)), pixels[..., ::-1], pixels)
+        pixels = _half(pixels, pixels[..., ::-1], rng)
+    if batching.reverse:
+        pixels = _half(pixels, pixels[:, :, ::-1], rng)
     return Batch(to_float(pixels), torch.from_numpy(rows))
+
+
+def _half(pixels: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Each of them as it is or as the other, at even odds."""
+    return np.where((rng.random(len(pixels)) < 0.5).reshape(-1, *[1] * (pixels.ndim - 1)), other, pixels)
 
 
 def first_cut(pictures: PictureSet, batching: Batching, count: int) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from structgen.errors import ConfigError
-from structgen.generative import CosMap, Drop, LogitNormal, Mode, TimeSampler, generators
+from structgen.generative import CosMap, Drop, LogitNormal, LogNormal, Mode, Objective, TimeSampler, generators
 from structgen.generative.ema import Weights
 from structgen.pictures.edges import edges
 from structgen.pictures.files import read_set
@@ -27,8 +27,10 @@ from structgen.vision.condition import Condition, emptied
 from structgen.vision.controlnet import ControlNet
 from structgen.vision.files import Coded, Text, config_json, load, save
 from structgen.vision.formulations import Trajectory
+from structgen.vision.students import PictureDistillation, student_of
 from structgen.vision.system import NetworkChoice, System, SystemConfig
 from structgen.vision.unet import UNet
+from structgen.vision.words import Vocabulary
 
 ENCODED_AT_ONCE = 64
 
@@ -37,6 +39,7 @@ class Density(Enum):
     """Where times are drawn (SD3, section 3.1)."""
 
     OWN = "own"  # of the trajectory
+    LOG_NORMAL = "log-normal"  # of the noise levels of edm
     LOGIT_NORMAL = "logit-normal"
     MODE = "mode"
     COSMAP = "cosmap"
@@ -44,19 +47,25 @@ class Density(Enum):
 
 @dataclass(frozen=True)
 class GeneratorTraining:
-    """What `task:` of `kind: generator` holds. `codec` and `text` are model files; without them pixels are diffused and classes heard."""
+    """What `task:` of `kind: generator` holds. `codec` and `text` are model files; without them pixels are diffused and classes heard.
 
-    network: NetworkChoice
+    With `distillation` the run's `init` is a teacher, and all that it is (network, codec, words) is the student's; of the rest only
+    `batches` and what is held out are heard.
+    """
+
+    network: NetworkChoice = field(default_factory=NetworkChoice)
     codec: str = ""
     text: str = ""
+    words: int = 0  # without `text`: captions of at most so many tokens are heard word by word
     trajectory: Trajectory = Trajectory.RF
     density: Density = Density.LOGIT_NORMAL
-    mean: float = 0.0  # of the logit-normal density
+    mean: float = 0.0  # of the logit-normal and log-normal densities
     std: float = 1.0
     scale: float = 1.29  # of the mode density
     drop: float = 0.1
     steps: int = 30  # of sampling, kept in the model file
     guidance: float = 2.0
+    distillation: PictureDistillation | None = None
     batches: Batching = field(default_factory=Batching)
     held_out: int = 256
     side: int = 64
@@ -66,7 +75,12 @@ class GeneratorTraining:
 
     def times(self) -> TimeSampler | None:
         """None: the trajectory's own."""
-        choices = {Density.LOGIT_NORMAL: LogitNormal(self.mean, self.std), Density.MODE: Mode(self.scale), Density.COSMAP: CosMap()}
+        choices: dict[Density, TimeSampler] = {
+            Density.LOG_NORMAL: LogNormal(self.mean, self.std),
+            Density.LOGIT_NORMAL: LogitNormal(self.mean, self.std),
+            Density.MODE: Mode(self.scale),
+            Density.COSMAP: CosMap(),
+        }
         return choices.get(self.density)
 
 
@@ -78,18 +92,18 @@ class GeneratorTask(Task[Batch]):
         self.encoded = holds_latents(context.data)
         pictures, size = self._read()
         self.train, self.held_out = pictures.part(False), pictures.part(True)
-        self.system = start_system(settings, pictures, size).to(context.device)
+        self.system, objective = _started(settings, context, pictures, size)
         self.network = self.system.network
         if isinstance(self.network, ControlNet):
             self.network.follow(controlled_base(context, self.encoded))
-        self.objective = Drop(self.system.formulation.objective(settings.times()), emptied, settings.drop)
+        self.objective = Drop(objective, emptied, 0.0 if settings.distillation else settings.drop)
 
     @cached_property
     def latents(self) -> Tensor:
         """Of the whole training set, where nothing is cut or mirrored: encoded once."""
         whole = Batching(size=1, frames=self.settings.batches.frames)
         if self.settings.batches != Batching(size=self.settings.batches.size, frames=whole.frames):
-            raise ConfigError("task.batches: latents are of whole pictures; crop and mirror when the codec is trained")
+            raise ConfigError("task.batches: latents are of whole pictures; crop, mirror and reverse when the codec is trained")
         return self._encoded(self.train)
 
     def _read(self) -> tuple[PictureSet, tuple[int, ...]]:
@@ -114,7 +128,7 @@ class GeneratorTask(Task[Batch]):
 
     def example(self, place: int) -> Batch:
         rows = torch.from_numpy(indices(len(self.train), self.settings.batches.size, place, self.context.seed))
-        if self.settings.codec:
+        if self.system.codec is not None:
             return Batch(self.latents[rows], rows)
         return draw_batch(self.train, self.settings.batches, place, self.context.seed)
 
@@ -130,7 +144,7 @@ class GeneratorTask(Task[Batch]):
         control = None
         if isinstance(self.network, ControlNet):
             control = to_float(edges(pictures.pixels[index.numpy()])).to(self.context.device)
-        captions = [pictures.captions[i] for i in index.tolist()] if self.system.clip is not None else None
+        captions = [pictures.captions[i] for i in index.tolist()] if self.system.hears_captions else None
         return dataclasses.replace(self.system.condition(labels=labels, captions=captions), control=control)
 
     def config(self) -> str:
@@ -143,15 +157,31 @@ class GeneratorTask(Task[Batch]):
     def validate(self, average: Weights) -> Metrics:
         """The loss on held-out pictures, with the same noise every time."""
         system = self._averaged(average)
-        objective = system.formulation.objective(self.settings.times())
         x = self._encoded(self.held_out.take(torch.arange(min(self.settings.held_out, len(self.held_out))).numpy()))
         cond = self.condition(self.held_out, torch.arange(len(x)))
-        return {"loss": objective(system.denoiser(), x.to(self.context.device), cond, generators(0, len(x))).total.mean().item()}
+        loss = self.objective.objective(system.denoiser(), x.to(self.context.device), cond, generators(0, len(x)))
+        return {"loss": loss.total.mean().item()}
 
     def _averaged(self, average: Weights) -> System:
         system = copy.deepcopy(self.system)
         system.network.load_state_dict(average)
         return system.eval()
+
+
+def _started(
+    settings: GeneratorTraining, context: Context, pictures: PictureSet, size: tuple[int, ...]
+) -> tuple[System, Objective]:
+    """The system that is trained, and on what. Raises `ConfigError` for a student without a teacher."""
+    if settings.distillation is None:
+        system = start_system(settings, pictures, size).to(context.device)
+        return system, system.formulation.objective(settings.times())
+    if not context.init:
+        raise ConfigError("init: a student needs a teacher: name its file")
+    teacher = load(Path(context.init), System).to(context.device)
+    if teacher.config.size != size:
+        raise ConfigError(f"init: {context.init} makes pictures of {teacher.config.size}; those to learn from are {size}")
+    student = student_of(teacher, settings.distillation, context.init).to(context.device)
+    return student, settings.distillation.objective(teacher)
 
 
 def controlled_base(context: Context, encoded: bool) -> UNet:
@@ -170,12 +200,14 @@ def start_system(settings: GeneratorTraining, pictures: PictureSet, size: tuple[
     """The network with new weights beside the codec and the text encoder of the files that the settings name."""
     codec = load(Path(settings.codec), Coded) if settings.codec else None
     text = load(Path(settings.text), Text) if settings.text else None
+    words = Vocabulary.of(pictures.captions, settings.words) if settings.words and not text else None
     config = SystemConfig(
         network=settings.network,
         size=size,
         trajectory=settings.trajectory,
         codec=codec.config if codec else None,
         text=text.config if text else None,
+        words=words,
         classes=pictures.classes,
         steps=settings.steps,
         guidance=settings.guidance,

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from structgen.generative import (
+    AverageVelocity,
     Cosine,
+    Ddim,
     Endpoints,
     Error,
     Linear,
     LogNormal,
-    Multistep,
     Path,
     Preconditioned,
+    ReadData,
     Reading,
     ReadNoise,
     ReadVelocity,
     Regression,
+    Solver,
     Time,
     TimeSampler,
     Uniform,
@@ -46,15 +50,25 @@ SIGMA_DATA = 1.0  # latents are scaled to it
 
 
 class Trajectory(Enum):
-    """A row of SD3's table 1 without its density of times."""
+    """A row of SD3's table 1 without its density of times, and `x/rf`: the network says the data and the velocity is compared (Li & He
+    2025), for pixels in patches with more numbers than the network is wide."""
 
     RF = "rf"
+    X_RF = "x/rf"
     EPS_LINEAR = "eps/linear"
     V_LINEAR = "v/linear"
     V_COS = "v/cos"
     EDM = "edm"
     EDM_RF = "edm/rf"
     EDM_COS = "edm/cos"
+
+
+class Student(Enum):
+    """What a student of few steps was taught, and so how it is sampled."""
+
+    PROGRESSIVE = "progressive"
+    CONSISTENCY = "consistency"
+    MEAN_FLOW = "mean-flow"
 
 
 @dataclass(frozen=True)
@@ -100,9 +114,11 @@ class Clamped(TimeSampler):
     """Another density, its times kept clear of both ends of the path."""
 
     density: TimeSampler
+    first: float
+    last: float
 
     def from_normal(self, z: Tensor) -> Time:
-        return self.density.from_normal(z).clamp(FIRST, LAST)
+        return self.density.from_normal(z).clamp(self.first, self.last)
 
     def log_density(self, t: Time) -> Time:
         return self.density.log_density(t)
@@ -119,10 +135,12 @@ class Formulation:
     error: Error
     start: float  # the noisy end of the sampler's grid
     stop: float  # and the time from which its last step goes to data; 0: steps of equal length to data
+    bounds: tuple[float, float] = (FIRST, LAST)  # of the times of training
+    steps_of: Ddim | None = None  # the solver of a student; None: a multistep method
 
     def objective(self, times: TimeSampler | None = None) -> Regression:
         """The loss, with another density of times where one is given."""
-        return Regression(self.path, self.times if times is None else Clamped(times), self.weight, self.error)
+        return Regression(self.path, self.times if times is None else Clamped(times, *self.bounds), self.weight, self.error)
 
     def grid(self, steps: int, start: float | None = None) -> Tensor:
         """Times [steps + 1] from `start` to data: even ones where the path is straight, else even in log-SNR."""
@@ -131,9 +149,14 @@ class Formulation:
             return uniform(steps, first, 0.0)
         return then_data(log_snr(self.path, steps - 1, first, self.stop))
 
-    def solver(self) -> Multistep:
-        """Second order, one evaluation a step."""
-        return dpm_plus_plus(2) if self.stop else adams(2)
+    def solver(self) -> Solver[Any, Any]:
+        """Second order, one evaluation a step; of a student the steps that it was taught."""
+        return self.steps_of or (dpm_plus_plus(2) if self.stop else adams(2))
+
+    def taught(self, student: Student) -> Formulation:
+        """How a student of this flow is read and sampled: a consistency student draws new noise for every step."""
+        reading = AverageVelocity() if student is Student.MEAN_FLOW else self.reading
+        return replace(self, reading=reading, steps_of=Ddim(eta=math.inf if student is Student.CONSISTENCY else 0.0))
 
 
 @dataclass(frozen=True)
@@ -146,16 +169,27 @@ class SnrPlusOne:
 
 _EDGES = Uniform(FIRST, LAST)
 _EDM = Edm(SIGMA_DATA)
-_NOISIEST = 80.0  # EDM's largest noise level, in standard deviations of the data
+_NOISIEST, _QUIETEST = 80.0, 2e-3  # EDM's noise levels, in standard deviations of the data
+_NEAREST = 0.05  # the velocity of predicted data is divided by the time (Li & He 2025, section 4)
+
+
+
+def _edm(times: TimeSampler) -> Formulation:
+    bounds = (_QUIETEST, _NOISIEST)
+    return Formulation(VarianceExploding(), Preconditioned(SIGMA_DATA), times, _EDM, data_error, _NOISIEST, _QUIETEST, bounds)
+
 
 TRAJECTORIES: Mapping[Trajectory, Formulation] = MappingProxyType(
     {
         Trajectory.RF: Formulation(Linear(), ReadVelocity(), _EDGES, Constant(), velocity_error, 1.0, 0.0),
+        Trajectory.X_RF: Formulation(
+            Linear(), ReadData(), Uniform(_NEAREST, LAST), Constant(), velocity_error, 1.0, 0.0, (_NEAREST, LAST)
+        ),
         Trajectory.EPS_LINEAR: Formulation(VariancePreserving(), ReadNoise(), _EDGES, Constant(), noise_error, LAST, FIRST),
         Trajectory.V_LINEAR: Formulation(VariancePreserving(), ReadRotation(), _EDGES, SnrPlusOne(), data_error, LAST, FIRST),
         Trajectory.V_COS: Formulation(Cosine(), ReadRotation(), _EDGES, SnrPlusOne(), data_error, LAST, FIRST),
-        Trajectory.EDM: Formulation(VarianceExploding(), Preconditioned(SIGMA_DATA), LogNormal(), _EDM, data_error, _NOISIEST, 2e-3),
-        Trajectory.EDM_RF: Formulation(VarianceExploding(), Preconditioned(SIGMA_DATA), Odds(), _EDM, data_error, _NOISIEST, 2e-3),
-        Trajectory.EDM_COS: Formulation(VarianceExploding(), Preconditioned(SIGMA_DATA), Tangents(), _EDM, data_error, _NOISIEST, 2e-3),
+        Trajectory.EDM: _edm(LogNormal()),
+        Trajectory.EDM_RF: _edm(Odds()),
+        Trajectory.EDM_COS: _edm(Tangents()),
     }
 )

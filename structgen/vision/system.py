@@ -16,7 +16,7 @@ from structgen.vision.codec import Codec, CodecConfig, ImageCodec
 from structgen.vision.condition import Condition
 from structgen.vision.controlnet import ControlledConfig, ControlNet
 from structgen.vision.dit import DiT, DiTConfig
-from structgen.vision.formulations import TRAJECTORIES, Formulation, Trajectory
+from structgen.vision.formulations import TRAJECTORIES, Formulation, Student, Trajectory
 from structgen.vision.mmdit import MMDiT, MMDiTConfig
 from structgen.vision.unet import UNet, UNetConfig
 from structgen.vision.video_codec import VideoCodec, VideoCodecConfig
@@ -61,16 +61,21 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class SystemConfig:
-    """All that a model file holds beside weights. `size` is (channels, (frames,) rows, columns) of what is generated, in pixels."""
+    """All that a model file holds beside weights. `size` is (channels, (frames,) rows, columns) of what is generated, in pixels.
+
+    Captions are heard through a CLIP (`text`), or word by word (`words`): the network's own first layer embeds them.
+    """
 
     network: NetworkChoice
     size: tuple[int, ...]
     trajectory: Trajectory = Trajectory.RF
     codec: CodecChoice | None = None
     text: TextConfig | None = None
+    words: Vocabulary | None = None
     classes: tuple[str, ...] = ()
     steps: int = 30
     guidance: float = 2.0
+    student: Student | None = None
 
 
 class System(nn.Module):
@@ -85,7 +90,8 @@ class System(nn.Module):
 
     @property
     def formulation(self) -> Formulation:
-        return TRAJECTORIES[self.config.trajectory]
+        own = TRAJECTORIES[self.config.trajectory]
+        return own if self.config.student is None else own.taught(self.config.student)
 
     def denoiser(self) -> Denoiser[Condition]:
         """The network as the core sees it."""
@@ -99,10 +105,17 @@ class System(nn.Module):
         """The other way round."""
         return z if self.codec is None else self.codec.latent().decoded(z)
 
+    @property
+    def hears_captions(self) -> bool:
+        return self.clip is not None or self.config.words is not None
+
     def condition(self, *, labels: Tensor | None = None, captions: Sequence[str] | None = None) -> Condition:
         """Classes and captions, as far as the model hears them. Raises `ConfigError` for those that it does not."""
         if captions is None:
             return Condition(label=labels)
+        if self.config.words is not None:
+            tokens, seen, whole = self.config.words.one_hot(captions)
+            return Condition(label=labels, tokens=tokens, mask=seen, vector=whole)
         if self.clip is None or self.config.text is None:
             raise ConfigError("this model was trained without captions: give a label")
         tokens = self.config.text.words.encode(captions).to(self.clip.log_scale.device)

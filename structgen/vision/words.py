@@ -45,6 +45,14 @@ class Vocabulary:
             rows.append([BEGIN, *inner, END] + [PADDING] * (self.length - 2 - len(inner)))
         return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), self.length)
 
+    def one_hot(self, captions: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens [b, length, words], which of them are there [b, length], and how often each occurs [b, words]: the first linear layer of
+        what hears them is an embedding of words, and they have no order."""
+        numbers = self.encode(captions)
+        tokens = torch.nn.functional.one_hot(numbers, len(self)).float()
+        seen = numbers != PADDING
+        return tokens, seen, (tokens * seen[..., None]).sum(1)
+
     def decode(self, tokens: Tensor) -> list[str]:
         """Words between begin and end, joined by blanks."""
         texts = []
