@@ -40,7 +40,7 @@ from tests.vision.weights import drawn
 
 PAGE = REPOSITORY / "docs" / "vision_speed.md"
 STEPS, GUIDANCE = 10, 2.0
-REPEATS = {1: 20, 4: 10, 16: 5, 64: 3}  # by pictures of a call
+REPEATS = {1: 12, 4: 6, 16: 3, 64: 2}  # by pictures of a call
 SIDE, CLASSES, WORDS, C_WORDS = 16, 1000, 8, 64  # diffusers' DiT pipeline takes class 1000 for none
 
 
@@ -79,7 +79,7 @@ def quiet(pipeline: Any) -> Any:
 
 
 def of_classes() -> Pair:
-    config = DiTConfig(channels=4, width=128, depth=5, heads=4, steering=Steering(classes=CLASSES))
+    config = DiTConfig(channels=4, width=128, depth=4, heads=4, steering=Steering(classes=CLASSES))
     system, case = system_of(NetworkChoice(dit=config), 4, Trajectory.EPS_LINEAR)
     pipeline = quiet(DiTPipeline(dit(case)[0].eval(), NoDecoder(), DDIMScheduler(clip_sample=False)))
 
