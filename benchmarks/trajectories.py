@@ -30,10 +30,9 @@ from structgen.store import replace_file
 from structgen.tasks.latents import Encoding, encode_part, finish, holds_latents
 from structgen.train import Optimisation
 from structgen.vision.draw import Drawing
-from structgen.vision.files import Coded, load, save
+from structgen.vision.files import Coded, load, model_file, save
 from structgen.vision.judge import Judge
 from structgen.vision.system import System
-from workflows.pictures import model_file
 from workflows.train import train
 from workflows.training_run import TrainingRun
 

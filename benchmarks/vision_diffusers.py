@@ -69,9 +69,10 @@ def swapped(weights: Weights, prefix: str) -> None:
 
 def dit(case: Case) -> Peer:
     config, side = case.module.config, case.inputs["x"].shape[-1]
+    patch = config.patch[0]
     model = diffusers.DiTTransformer2DModel(
         num_attention_heads=config.heads, attention_head_dim=config.width // config.heads, in_channels=4, out_channels=4,
-        num_layers=config.depth, sample_size=side, patch_size=2, num_embeds_ada_norm=config.steering.classes, norm_type="ada_norm_zero",
+        num_layers=config.depth, sample_size=side, patch_size=patch, num_embeds_ada_norm=config.steering.classes, norm_type="ada_norm_zero",
         norm_elementwise_affine=False, norm_eps=1e-6,
     )  # fmt: skip
     names = {"transformer.first.bias": "pos_embed.proj.bias", "transformer.first.weight": "pos_embed.proj.weight"}
@@ -86,7 +87,7 @@ def dit(case: Case) -> Peer:
         names |= two_layers(f"steer.{n}.times.0.", other + "norm1.emb.timestep_embedder.")
         names |= {f"steer.{n}.label.weight": other + "norm1.emb.class_embedder.embedding_table.weight"}
     found = renamed(weights, names)
-    found["pos_embed.proj.weight"] = as_convolution(found["pos_embed.proj.weight"], 4, 2)
+    found["pos_embed.proj.weight"] = as_convolution(found["pos_embed.proj.weight"], 4, patch)
     model.load_state_dict(found)
     return model, lambda net, i: net(i["x"], timestep=i["t"] * 1000, class_labels=i["label"]).sample
 

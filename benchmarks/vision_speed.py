@@ -56,14 +56,18 @@ class Pair:
     theirs: Callable[[int], object]
 
 
-class NoDecoder(nn.Module):
-    """Stands where diffusers' DiT pipeline wants its decoder: pictures are what was diffused."""
+class Decoder(nn.Module):
+    """Stands where diffusers' DiT pipeline wants its decoder of latents [b, c, h, w]."""
 
     config = SimpleNamespace(scaling_factor=1.0)
     device, dtype = torch.device("cpu"), torch.float32
 
+    def __init__(self, pixels: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.pixels = pixels
+
     def decode(self, z: Tensor) -> SimpleNamespace:
-        return SimpleNamespace(sample=z)
+        return SimpleNamespace(sample=self.pixels(z))
 
 
 def system_of(choice: NetworkChoice, channels: int, trajectory: Trajectory, **inputs: Tensor) -> tuple[System, Case]:
@@ -81,7 +85,7 @@ def quiet(pipeline: Any) -> Any:
 def of_classes() -> Pair:
     config = DiTConfig(channels=4, width=128, depth=4, heads=4, steering=Steering(classes=CLASSES))
     system, case = system_of(NetworkChoice(dit=config), 4, Trajectory.EPS_LINEAR)
-    pipeline = quiet(DiTPipeline(dit(case)[0].eval(), NoDecoder(), DDIMScheduler(clip_sample=False)))
+    pipeline = quiet(DiTPipeline(dit(case)[0].eval(), Decoder(lambda z: z), DDIMScheduler(clip_sample=False)))
 
     def ours(count: int) -> object:
         return draw(system, Condition(label=torch.arange(count)), count, Drawing(STEPS, GUIDANCE))

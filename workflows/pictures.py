@@ -12,7 +12,6 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-import structgen
 from structgen.errors import ConfigError, InputError
 from structgen.generative import Denoise
 from structgen.judging import Verdict, judge_pictures
@@ -24,12 +23,11 @@ from structgen.vision.condition import Condition
 from structgen.vision.controlnet import ControlNet
 from structgen.vision.draw import Drawing, draw, latent_size
 from structgen.vision.editing import keeping
-from structgen.vision.files import load
+from structgen.vision.files import load, model_file
 from structgen.vision.judge import Judge
 from structgen.vision.system import System
 
 SHEET_SCALE = 3
-SHIPPED = Path(structgen.__file__).parent / "weights" / "pictures"
 
 
 @dataclass(frozen=True)
@@ -72,12 +70,6 @@ def sample_pictures(request: SampleRequest, console: Console) -> int:
     replace_file(request.out / "samples.json", (json.dumps(record, indent=1) + "\n").encode())
     console.print(f"{len(names)} files and sheet.{suffix} in {request.out}", markup=False, highlight=False)
     return 0
-
-
-def model_file(named: Path) -> Path:
-    """The file, or the shipped model of that name."""
-    shipped = SHIPPED / f"{named.name}.safetensors"
-    return shipped if not named.is_file() and named.parent == Path() and shipped.exists() else named
 
 
 def _asked(request: SampleRequest, system: System) -> list[str]:

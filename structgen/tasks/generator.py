@@ -25,7 +25,7 @@ from structgen.tasks.task import Context, Task
 from structgen.train import Metrics
 from structgen.vision.condition import Condition, emptied
 from structgen.vision.controlnet import ControlNet
-from structgen.vision.files import Coded, Text, config_json, load, save
+from structgen.vision.files import Coded, Text, config_json, load, model_file, save
 from structgen.vision.formulations import Trajectory
 from structgen.vision.students import PictureDistillation, student_of
 from structgen.vision.system import NetworkChoice, System, SystemConfig
@@ -177,7 +177,7 @@ def _started(
         return system, system.formulation.objective(settings.times())
     if not context.init:
         raise ConfigError("init: a student needs a teacher: name its file")
-    teacher = load(Path(context.init), System).to(context.device)
+    teacher = load(model_file(Path(context.init)), System).to(context.device)
     if teacher.config.size != size:
         raise ConfigError(f"init: {context.init} makes pictures of {teacher.config.size}; those to learn from are {size}")
     student = student_of(teacher, settings.distillation, context.init).to(context.device)

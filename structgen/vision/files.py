@@ -21,6 +21,7 @@ from structgen.vision.codec import Codec
 from structgen.vision.judge import Judge, JudgeConfig
 from structgen.vision.system import CodecChoice, System, SystemConfig, TextConfig
 
+SHIPPED = Path(__file__).parents[1] / "weights" / "pictures"
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -70,6 +71,12 @@ def load(path: Path, cls: type[M]) -> M:
     except RuntimeError as error:
         raise CheckpointError(f"{path}: weights do not fit the configuration: {error}") from error
     return model.requires_grad_(False).eval()
+
+
+def model_file(named: Path) -> Path:
+    """The file, or the shipped model of that name."""
+    shipped = SHIPPED / f"{named.name}.safetensors"
+    return shipped if not named.is_file() and named.parent == Path() and shipped.exists() else named
 
 
 def card(path: Path) -> str:

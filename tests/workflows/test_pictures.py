@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from structgen.pictures.files import read_clip, read_picture, write_png
 from structgen.vision.files import Coded, Text, load
 from structgen.vision.system import System
+from tools import gallery
 from workflows.cli import app
 
 RUN = CliRunner()
@@ -131,6 +132,21 @@ def test_a_model_is_measured(folder: Path, tmp_path: Path):
         "--judge", folder / "frame_judge" / "model.safetensors", "--count", 6, "--steps", 2, "--out", tmp_path,
     )  # fmt: skip
     assert all(word in out for word in ("pace", "direction", "speed_error", "clip_score"))
+
+
+def test_the_gallery_is_made_by_a_command(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A section a model; every picture is in the sheet of right ones or in that of wrong ones, under what was asked for."""
+    named = [folder / name for name in ("bars.npz", "bars_made/model.safetensors", "judge/model.safetensors")]
+    named += [folder / name for name in ("clips.npz", "clips_made/model.safetensors", "frame_judge/model.safetensors")]
+    words = ["gallery", *map(str, named), "--out", str(tmp_path), "--count", "6", "--steps", "2"]
+    monkeypatch.setattr("sys.argv", words)
+    gallery.main()
+    page = (tmp_path / "README.md").read_text()
+    assert "## bars_made" in page and "6 pictures, 2 steps" in page and "## clips_made" in page
+    listed = [line for line in page.splitlines() if line.startswith("In reading order")]
+    assert sum(len(line.split(";")) for line in listed[: 1 + ("bars_made_wrong" in page and "bars_made_right" in page)]) == 6
+    sheets = {path.name for path in tmp_path.iterdir()} - {"README.md"}
+    assert all(f"({name})" in page for name in sheets) and any(name.endswith(".gif") for name in sheets)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,101 @@
+"""Write docs/pictures/README.md and its pictures: what trained models draw, the failures beside the rest.
+
+    python -m tools.gallery SET.npz MODEL JUDGE [SET.npz MODEL JUDGE ...] [--out docs/pictures] [--count 64] [--steps N]
+
+MODEL is a file or the name of a shipped model, JUDGE a classifier of the same pictures (of clips: of single frames). Pictures are drawn for
+the labels and captions of held-out ones, in their order and from one seed, and nobody chooses among them: those that the judge finds as
+asked, surest first, and those that it does not. Of clips the centre of light must move as the caption says, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from structgen.judging import cut, drawn, frames, in_parts, motion_fits
+from structgen.metrics.motion import speeds
+from structgen.pictures.files import contact_sheet, read_set, write_gif, write_png
+from structgen.pictures.sets import PictureSet, to_bytes
+from structgen.store import replace_file
+from structgen.vision.draw import Drawing
+from structgen.vision.files import card, load, model_file
+from structgen.vision.judge import Judge
+from structgen.vision.system import System
+
+OUT = Path(__file__).parents[1] / "docs" / "pictures"
+COLUMNS, SCALE, SEED = 8, 2, 0
+HEAD = """# What the models draw
+
+Made by `python -m tools.gallery`; not to be edited. Each sheet holds pictures for the labels or captions of held-out ones, drawn one after
+another from one seed; none was left out. The judge, a classifier trained on the same set, says which of them show what was asked for.
+Figures of quality are in [vision.md](../vision.md).
+"""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Pictures [n, *size] in [-1, 1], how sure the judge is of what was asked for [n], and whether it sees that [n]."""
+
+    pixels: Tensor
+    sure: np.ndarray
+    right: np.ndarray
+
+
+def drawn_and_judged(system: System, judge: Judge, asked: PictureSet, drawing: Drawing) -> Drawn:
+    made = drawn(system, asked, drawing)
+    odds = in_parts(lambda x: judge(frames(x)).softmax(1))(made).reshape(len(made), -1, len(judge.config.classes)).mean(1).numpy()
+    right = odds.argmax(1) == asked.labels
+    if asked.is_video and asked.captions:
+        right &= np.array([motion_fits(speed, caption) for speed, caption in zip(speeds(to_bytes(made)), asked.captions, strict=True)])
+    return Drawn(made, odds[np.arange(len(made)), asked.labels], right)
+
+
+def section(path: Path, judge: Judge, pictures: PictureSet, count: int, steps: int | None, out: Path) -> Iterator[str]:
+    """Lines of the page about one model; its sheets are written."""
+    system = load(model_file(path), System)
+    drawing = Drawing(steps or system.config.steps, system.config.guidance, SEED)
+    asked = cut(pictures.part(True), system, count)
+    found = drawn_and_judged(system, judge, asked, drawing)
+    name = path.stem if path.stem != "model" else path.parent.name
+    kind = "clips" if asked.is_video else "pictures"
+    yield f"\n## {name}\n"
+    yield from textwrap.wrap(card(model_file(path)) or "A model without a card.", 140)
+    yield f"\n{len(asked)} {kind}, {drawing.steps} steps, guidance {drawing.guidance:g}, seed {SEED}: {found.right.sum()} as asked."
+    for right, words in ((True, "As asked, surest first"), (False, "Not as asked, least sure last")):
+        rows = np.flatnonzero(found.right == right)
+        if len(rows):
+            rows = rows[np.argsort(-found.sure[rows], kind="stable")]
+            file = f"{name}_{'right' if right else 'wrong'}.{'gif' if asked.is_video else 'png'}"
+            sheet = contact_sheet(to_bytes(found.pixels[torch.from_numpy(rows)]), columns=COLUMNS, scale=SCALE)
+            (write_gif if asked.is_video else write_png)(out / file, np.ascontiguousarray(sheet))
+            said = [asked.captions[i] if asked.captions else asked.classes[asked.labels[i]] for i in rows]
+            yield f"\n{words}:\n\n![{len(rows)} {kind} of {name}]({file})\n"
+            yield from textwrap.wrap(f"In reading order: {'; '.join(said)}.", 140)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("named", type=Path, nargs="+", metavar="SET MODEL JUDGE")
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--count", type=int, default=64)
+    parser.add_argument("--steps", type=int, help="the model's own when not given")
+    options = parser.parse_args()
+    if len(options.named) % 3:
+        parser.error("give a set, a model and a judge for each section")
+    options.out.mkdir(parents=True, exist_ok=True)
+    lines = [HEAD.rstrip()]
+    for k in range(0, len(options.named), 3):
+        pictures, model, judge = options.named[k : k + 3]
+        lines += section(model, load(judge, Judge), read_set(pictures), options.count, options.steps, options.out)
+    replace_file(options.out / "README.md", ("\n".join(lines) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()
