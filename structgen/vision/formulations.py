@@ -136,6 +136,7 @@ class Formulation:
     start: float  # the noisy end of the sampler's grid
     stop: float  # and the time from which its last step goes to data; 0: steps of equal length to data
     bounds: tuple[float, float] = (FIRST, LAST)  # of the times of training
+    shift: float = 1.0  # above 1: steps are short near noise and long near data, where many pixels say the same (SD3, eq. 23)
     steps_of: Ddim | None = None  # the solver of a student; None: a multistep method
 
     def objective(self, times: TimeSampler | None = None) -> Regression:
@@ -143,10 +144,11 @@ class Formulation:
         return Regression(self.path, self.times if times is None else Clamped(times, *self.bounds), self.weight, self.error)
 
     def grid(self, steps: int, start: float | None = None) -> Tensor:
-        """Times [steps + 1] from `start` to data: even ones where the path is straight, else even in log-SNR."""
+        """Times [steps + 1] from `start` to data: even ones where the path is straight, but for the shift, else even in log-SNR."""
         first = self.start if start is None else start
         if not self.stop:
-            return uniform(steps, first, 0.0)
+            share = uniform(steps, 1.0, 0.0)
+            return first * self.shift * share / (1 + (self.shift - 1) * share)
         return then_data(log_snr(self.path, steps - 1, first, self.stop))
 
     def solver(self) -> Solver[Any, Any]:
@@ -183,7 +185,7 @@ TRAJECTORIES: Mapping[Trajectory, Formulation] = MappingProxyType(
     {
         Trajectory.RF: Formulation(Linear(), ReadVelocity(), _EDGES, Constant(), velocity_error, 1.0, 0.0),
         Trajectory.X_RF: Formulation(
-            Linear(), ReadData(), Uniform(_NEAREST, LAST), Constant(), velocity_error, 1.0, 0.0, (_NEAREST, LAST)
+            Linear(), ReadData(), Uniform(_NEAREST, LAST), Constant(), velocity_error, 1.0, 0.0, (_NEAREST, LAST), shift=4.0
         ),
         Trajectory.EPS_LINEAR: Formulation(VariancePreserving(), ReadNoise(), _EDGES, Constant(), noise_error, LAST, FIRST),
         Trajectory.V_LINEAR: Formulation(VariancePreserving(), ReadRotation(), _EDGES, SnrPlusOne(), data_error, LAST, FIRST),
