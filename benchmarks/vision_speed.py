@@ -5,7 +5,7 @@
 
 One process, one thread; the two are called in turns, and the least processor time of several calls counts. A call is all that a user's call
 is: noise of one generator a picture, every step, guidance. What comes before and after the sampler (text encoder, decoder) is left out of
-both. What a sampler costs is the time of the same call with networks that return a ready tensor.
+both. What a step costs beside the network is the slope of the time against steps of calls whose networks return a ready tensor.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ SIDE, CLASSES, WORDS, C_WORDS = 16, 1000, 8, 64  # diffusers' DiT pipeline takes
 
 @dataclass(frozen=True)
 class Pair:
-    """One network in both libraries, and how a batch of `count` pictures is drawn with it."""
+    """One network in both libraries, and how pictures are drawn with it."""
 
     name: str
     peer_name: str
     system: System
     peer: nn.Module
-    ours: Callable[[int], object]
-    theirs: Callable[[int], object]
+    ours: Callable[[int, int], object]  # pictures, steps
+    theirs: Callable[[int, int], object]
 
 
 class Decoder(nn.Module):
@@ -87,11 +87,11 @@ def of_classes() -> Pair:
     system, case = system_of(NetworkChoice(dit=config), 4, Trajectory.EPS_LINEAR)
     pipeline = quiet(DiTPipeline(dit(case)[0].eval(), Decoder(lambda z: z), DDIMScheduler(clip_sample=False)))
 
-    def ours(count: int) -> object:
-        return draw(system, Condition(label=torch.arange(count)), count, Drawing(STEPS, GUIDANCE))
+    def ours(count: int, steps: int) -> object:
+        return draw(system, Condition(label=torch.arange(count)), count, Drawing(steps, GUIDANCE))
 
-    def theirs(count: int) -> object:
-        given = dict(num_inference_steps=STEPS, generator=generators(0, count), output_type="pt")
+    def theirs(count: int, steps: int) -> object:
+        given = dict(num_inference_steps=steps, generator=generators(0, count), output_type="pt")
         return pipeline(list(range(count)), guidance_scale=GUIDANCE, **given).images
 
     return Pair("`DiT` by class, guidance, DPM-Solver++ 2M", "`DiTPipeline`, DDIM", system, pipeline.transformer, ours, theirs)
@@ -109,24 +109,25 @@ def of_words() -> Pair:
         rng = generators(1, count)
         return Condition(tokens=normal_like(torch.empty(count, WORDS, C_WORDS), rng), vector=normal_like(torch.empty(count, C_WORDS), rng))
 
-    def peer(count: int, **given: Any) -> Tensor:
+    def peer(count: int, steps: int, **given: Any) -> Tensor:
         own = cond(count)
         embedded = {"prompt_embeds": own.tokens, "pooled_prompt_embeds": own.vector}
         empty = {f"negative_{name}": torch.zeros_like(value) for name, value in embedded.items()}
-        fixed = dict(num_inference_steps=STEPS, guidance_scale=GUIDANCE, output_type="latent")
+        fixed = dict(num_inference_steps=steps, guidance_scale=GUIDANCE, output_type="latent")
         return pipeline(**embedded, **empty, **fixed, **given).images
 
     check_equal(system, cond(4), pipeline, peer)
     return Pair(
         "`MMDiT` by words, guidance, Adams 2", "`StableDiffusion3Pipeline`, Euler", system, pipeline.transformer,
-        lambda count: draw(system, cond(count), count, Drawing(STEPS, GUIDANCE)), lambda count: peer(count, generator=generators(0, count)),
+        lambda count, steps: draw(system, cond(count), count, Drawing(steps, GUIDANCE)),
+        lambda count, steps: peer(count, steps, generator=generators(0, count)),
     )  # fmt: skip
 
 
 @torch.inference_mode()
 def check_equal(system: System, cond: Condition, pipeline: Any, peer: Callable[..., Tensor]) -> None:
     noise = normal_like(torch.empty(4, 4, SIDE, SIDE), generators(0, 4))
-    found = peer(4, latents=noise)
+    found = peer(4, STEPS, latents=noise)
     own = sample(Linear(), guided(system, cond, 4, GUIDANCE), Euler(), pipeline.scheduler.sigmas, noise, generators(0, 4))
     off = (own - found).abs().max().item() / found.abs().max().item()
     if off > 1e-4:
@@ -139,11 +140,11 @@ def of_nothing() -> Pair:
     system, case = system_of(NetworkChoice(unet=config), 3, Trajectory.EPS_LINEAR)
     pipeline = quiet(DDIMPipeline(unet(case)[0].eval(), DDIMScheduler()))
 
-    def theirs(count: int) -> object:
-        return pipeline(count, num_inference_steps=STEPS, generator=generators(0, count), output_type="np").images
+    def theirs(count: int, steps: int) -> object:
+        return pipeline(count, num_inference_steps=steps, generator=generators(0, count), output_type="np").images
 
-    def ours(count: int) -> object:
-        return draw(system, Condition(), count, Drawing(STEPS, 1.0))
+    def ours(count: int, steps: int) -> object:
+        return draw(system, Condition(), count, Drawing(steps, 1.0))
 
     return Pair("`UNet`, no condition, DPM-Solver++ 2M", "`DDIMPipeline`", system, pipeline.unet, ours, theirs)
 
@@ -161,7 +162,7 @@ def least(ways: dict[str, Callable[[], object]], repeats: int) -> dict[str, floa
 
 
 def without_network(pair: Pair, count: int, repeats: int) -> dict[str, float]:
-    """Seconds of a call whose network is free."""
+    """Seconds of a step whose network is free."""
     size = (pair.system.config.size[0], SIDE, SIDE)
     ready = {rows: torch.randn(rows, *size) for rows in (count, 2 * count)}
     answers: list[tuple[nn.Module, Callable[..., Any]]] = [
@@ -171,7 +172,12 @@ def without_network(pair: Pair, count: int, repeats: int) -> dict[str, float]:
     with ExitStack() as stack:
         for module, answer in answers:
             stack.enter_context(mock.patch.object(module, "forward", answer))
-        return least({"ours": lambda: pair.ours(count), "theirs": lambda: pair.theirs(count)}, repeats)
+        few, many = (least(calls(pair, count, steps), repeats) for steps in (STEPS, 4 * STEPS))
+    return {name: (many[name] - few[name]) / (3 * STEPS) for name in few}
+
+
+def calls(pair: Pair, count: int, steps: int) -> dict[str, Callable[[], object]]:
+    return {"ours": lambda: pair.ours(count, steps), "theirs": lambda: pair.theirs(count, steps)}
 
 
 class _answer(tuple):
@@ -190,7 +196,7 @@ HEAD = f"""# Drawing pictures beside diffusers
 Made by `python -m benchmarks.vision_speed` (diffusers {diffusers.__version__}, torch {torch.__version__}, one thread); not to be edited.
 Networks and weights are the same in both, {STEPS} steps with one evaluation each, states of {SIDE} x {SIDE}; nothing is encoded or decoded.
 With Euler steps from the same noise the two draw the same pictures (checked in the run, MM-DiT). Milliseconds of the processor a picture;
-"beside the network" is the share of the time that is left when the network costs nothing.
+"beside the network" is the share of a step that is left when the network costs nothing.
 
 | | pictures at once | structgen | diffusers | ratio | beside the network: structgen | diffusers |
 | --- | --- | --- | --- | --- | --- | --- |
@@ -200,10 +206,9 @@ With Euler steps from the same noise the two draw the same pictures (checked in 
 def rows(pair: Pair) -> list[str]:
     found = []
     for count, repeats in REPEATS.items():
-        both = {"ours": lambda count=count: pair.ours(count), "theirs": lambda count=count: pair.theirs(count)}
-        spent, free = least(both, repeats), without_network(pair, count, 3 * repeats)
+        spent, free = least(calls(pair, count, STEPS), repeats), without_network(pair, count, 3 * repeats)
         own, other = (1000 * spent[name] / count for name in ("ours", "theirs"))
-        shares = " | ".join(f"{100 * free[name] / spent[name]:.1f} %" for name in ("ours", "theirs"))
+        shares = " | ".join(f"{100 * free[name] * STEPS / spent[name]:.1f} %" for name in ("ours", "theirs"))
         found.append(f"| {pair.name}; {pair.peer_name} | {count} | {own:.1f} | {other:.1f} | {own / other:.2f} | {shares} |")
         print(found[-1], flush=True)
     return found
