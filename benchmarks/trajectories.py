@@ -22,7 +22,7 @@ import torch
 
 from structgen.generative import Ema
 from structgen.io.checkpoint import read_checkpoint
-from structgen.judging import drawn, frames, in_parts
+from structgen.judging import drawn, in_parts
 from structgen.metrics.frechet import frechet_distance
 from structgen.pictures.files import read_set
 from structgen.pictures.sets import PictureSet
@@ -150,31 +150,42 @@ def run_of(variant: Variant, out: Path, steps: int, batch: int) -> TrainingRun:
     )  # fmt: skip
 
 
-@torch.no_grad()
-def figures(system: System, judge: Judge, pictures: PictureSet, count: int) -> dict[str, tuple[float, float]]:
-    """(Frechet distance, share of classes missed) by number of steps."""
-    held_out, features = pictures.part(True), in_parts(lambda x: judge.features(frames(x)))
-    spread = held_out.take(np.linspace(0, len(held_out) - 1, HELD_OUT).astype(int))
-    real = features(spread.tensor()).numpy()
-    asked, found = spread.take(np.linspace(0, HELD_OUT - 1, count).astype(int)), {}
-    for steps in (FEW, MANY):
-        made = drawn(system, asked, Drawing(steps, GUIDANCE))
-        missed = float((in_parts(judge)(made).argmax(1).numpy() != asked.labels).mean())
-        found[str(steps)] = (frechet_distance(features(made).numpy(), real), missed)
-    return found
+@dataclass(frozen=True)
+class Measure:
+    """The classifier, held-out pictures whose classes are asked for, and the features of all held-out ones."""
+
+    judge: Judge
+    asked: PictureSet
+    real: np.ndarray
+
+    @classmethod
+    def of(cls, judge: Judge, pictures: PictureSet, count: int) -> Measure:
+        held_out = pictures.part(True)
+        spread = held_out.take(np.linspace(0, len(held_out) - 1, HELD_OUT).astype(int))
+        asked = spread.take(np.linspace(0, HELD_OUT - 1, count).astype(int))
+        return cls(judge, asked, in_parts(judge.features)(spread.tensor()).numpy())
+
+    def figures(self, system: System) -> dict[str, tuple[float, float]]:
+        """(Frechet distance, share of classes missed) by number of steps."""
+        found = {}
+        for steps in (FEW, MANY):
+            made = drawn(system, self.asked, Drawing(steps, GUIDANCE))
+            missed = float((in_parts(self.judge)(made).argmax(1).numpy() != self.asked.labels).mean())
+            found[str(steps)] = (frechet_distance(in_parts(self.judge.features)(made).numpy(), self.real), missed)
+        return found
 
 
-def measured(variant: Variant, judge: Judge, pictures: PictureSet, out: Path, *, steps: int, batch: int, count: int) -> dict[str, Any]:
+def measured(variant: Variant, measure: Measure, out: Path, steps: int, batch: int) -> dict[str, Any]:
     """Trained and drawn, or read from where that was done: the figures by weights and steps."""
     folder = out / variant.folder
     path = folder / "figures.json"
     if not path.exists():
         train(run_of(variant, out, steps, batch), folder)
         system = load(folder / "model.safetensors", System)
-        found = {"averaged": figures(system, judge, pictures, count)}
+        found = {"averaged": measure.figures(system)}
         plain = {name: tensor for name, tensor in read_checkpoint(folder / "state.safetensors")[0].items() if name.startswith("network.")}
         system.network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in plain.items()})
-        found["plain"] = figures(system, judge, pictures, count)
+        found["plain"] = measure.figures(system)
         replace_file(path, (json.dumps({"variant": asdict(variant), **found}, indent=1) + "\n").encode())
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -221,11 +232,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     prepare(options.pictures, options.out)
-    judge, pictures = load(options.judge, Judge), read_set(options.pictures)
-    sizes = {"steps": options.steps, "batch": options.batch, "count": options.count}
-    rows = []
+    measure, rows = Measure.of(load(options.judge, Judge), read_set(options.pictures), options.count), []
     for variant in TABLE:
-        rows.append(measured(variant, judge, pictures, options.out, **sizes))
+        rows.append(measured(variant, measure, options.out, options.steps, options.batch))
         print(variant.name, rows[-1]["averaged"], flush=True)
     print("\n".join(table(rows)))
 
