@@ -15,9 +15,11 @@ from structgen.metrics.motion import speeds, words
 from structgen.pictures.edges import edge_agreement, edges
 from structgen.pictures.sets import PictureSet, to_bytes, to_float
 from structgen.vision.clip import Clip
+from structgen.vision.condition import Condition
 from structgen.vision.controlnet import ControlNet
-from structgen.vision.draw import Drawing, draw
+from structgen.vision.draw import Drawing
 from structgen.vision.judge import Judge
+from structgen.vision.stages import Stage, draw_in_turn
 from structgen.vision.system import System
 
 AT_ONCE = 64
@@ -36,11 +38,13 @@ class Verdict:
     count: int = 0
 
 
-def judge_pictures(system: System, judge: Judge, pictures: PictureSet, count: int, drawing: Drawing) -> tuple[Verdict, Tensor]:
-    """`count` pictures drawn with the labels and captions of held-out ones; the verdict and the pictures [count, *size] in [-1, 1].
+def judge_pictures(stages: Sequence[System], judge: Judge, pictures: PictureSet, count: int, drawing: Drawing) -> tuple[Verdict, Tensor]:
+    """`count` pictures drawn with the labels and captions of held-out ones by a model or the stages of a cascade; the verdict and the
+    pictures [count, *size] in [-1, 1].
 
     Of clips every frame is judged. Raises `ConfigError` if the judge sees another kind of picture.
     """
+    system = stages[-1]
     real = cut(pictures.part(True), system, count)
     if real.pixels.shape[1:] != system.config.size:
         raise ConfigError(f"{pictures.where} holds pictures of {real.pixels.shape[1:]}, the model makes {system.config.size}")
@@ -50,7 +54,7 @@ def judge_pictures(system: System, judge: Judge, pictures: PictureSet, count: in
         )
     trained = cut(alike(pictures.part(False), real.labels), system, count)
     asked = real.take(np.arange(count) % len(real))
-    made = drawn(system, asked, drawing)
+    made = drawn(stages, asked, drawing)
     features = in_parts(lambda x: judge.features(frames(x)))
     of_real = features(real.tensor())
     decoded = None if system.codec is None else in_parts(lambda x: system.decoded(system.encoded(x)))(real.tensor())
@@ -86,19 +90,22 @@ def cut(pictures: PictureSet, system: System, count: int) -> PictureSet:
     )
 
 
-def drawn(system: System, asked: PictureSet, drawing: Drawing) -> Tensor:
+def drawn(stages: Sequence[System], asked: PictureSet, drawing: Drawing) -> Tensor:
     """A picture for each label and caption, through bytes as a file would hold it."""
     parts = []
     for n, start in enumerate(range(0, len(asked), AT_ONCE)):
         rows = asked.take(np.arange(start, min(start + AT_ONCE, len(asked))))
-        cond = system.condition(
-            labels=torch.from_numpy(rows.labels) if asked.classes else None, captions=rows.captions if system.hears_captions else None
-        )
-        if isinstance(system.network, ControlNet):
-            cond = replace(cond, control=to_float(edges(rows.pixels)))
         own = Drawing(drawing.steps, drawing.guidance, drawing.seed + n, drawing.strength)
-        parts.append(to_float(to_bytes(draw(system, cond, len(rows), own))))
+        parts.append(to_float(to_bytes(draw_in_turn([Stage(system, heard(system, rows), own) for system in stages], len(rows))[-1])))
     return torch.cat(parts)
+
+
+def heard(system: System, rows: PictureSet) -> Condition:
+    """What the model is told of these pictures."""
+    cond = system.condition(
+        labels=torch.from_numpy(rows.labels) if rows.classes else None, captions=rows.captions if system.hears_captions else None
+    )
+    return replace(cond, control=to_float(edges(rows.pixels))) if isinstance(system.network, ControlNet) else cond
 
 
 def agreement(made: Tensor, asked: PictureSet, judge: Judge, clip: Clip | None, system: System) -> dict[str, float]:

@@ -21,11 +21,13 @@ from structgen.pictures.sets import to_bytes, to_float
 from structgen.store import replace_file
 from structgen.vision.condition import Condition
 from structgen.vision.controlnet import ControlNet
-from structgen.vision.draw import Drawing, draw, latent_size
+from structgen.vision.draw import Change, Drawing, latent_size, unchanged
 from structgen.vision.editing import keeping
 from structgen.vision.files import load, model_file
 from structgen.vision.judge import Judge
+from structgen.vision.stages import Stage, draw_in_turn
 from structgen.vision.system import System
+from workflows.cascades import load_stages
 
 SHEET_SCALE = 3
 
@@ -51,22 +53,25 @@ class SampleRequest:
 
 def sample_pictures(request: SampleRequest, console: Console) -> int:
     """Write one file a picture, a contact sheet and `samples.json`, which says how each was made. The exit status."""
-    system = load(model_file(request.model), System)
-    if request.video != (len(system.config.size) == 4):
-        kind = "clips: structgen sample video" if len(system.config.size) == 4 else "pictures: structgen sample image"
+    systems = load_stages(request.model)
+    if request.video != (len(systems[-1].config.size) == 4):
+        kind = "clips: structgen sample video" if len(systems[-1].config.size) == 4 else "pictures: structgen sample image"
         raise ConfigError(f"{request.model} makes {kind}")
-    asked = _asked(request, system)
-    drawing = _drawing(request, system)
-    given, change = _given(request, system, len(asked))
-    cond = _control(request, system, _condition(request, system, asked), len(asked))
-    pixels = to_bytes(draw(system, cond, len(asked), drawing, given=given, change=change))
+    asked, first = _asked(request, systems[0]), systems[0]
+    stages = [Stage(system, _condition(system, asked), _drawing(request, system)) for system in systems]
+    stages[0] = replace(stages[0], cond=_control(request, first, stages[0].cond, len(asked)))
+    given, change = _given(request, first, len(asked))
+    made = draw_in_turn(stages, len(asked), given=given, change=change, low=_enlarged(request, first, len(asked)))
+    pixels = to_bytes(made[-1])
     request.out.mkdir(parents=True, exist_ok=True)
     write, suffix = (write_gif, "gif") if request.video else (write_png, "png")
     names = [f"{n:03}_{_slug(what)}.{suffix}" for n, what in enumerate(asked)]
     for name, one in zip(names, pixels, strict=True):
         write(request.out / name, one)
-    write(request.out / f"sheet.{suffix}", contact_sheet(pixels, columns=min(request.count, len(asked)), scale=SHEET_SCALE))
-    record = {"model": str(request.model), **dataclasses.asdict(drawing), "samples": dict(zip(names, asked, strict=True))}
+    sheets = {"sheet": pixels} | {f"sheet_stage{n}": to_bytes(x) for n, x in enumerate(made[:-1], 1)}
+    for name, sheet in sheets.items():
+        write(request.out / f"{name}.{suffix}", contact_sheet(sheet, columns=min(request.count, len(asked)), scale=SHEET_SCALE))
+    record = {"model": str(request.model), **dataclasses.asdict(stages[-1].drawing), "samples": dict(zip(names, asked, strict=True))}
     replace_file(request.out / "samples.json", (json.dumps(record, indent=1) + "\n").encode())
     console.print(f"{len(names)} files and sheet.{suffix} in {request.out}", markup=False, highlight=False)
     return 0
@@ -93,7 +98,7 @@ def _hears_classes(system: System) -> bool:
     return bool(choice and choice.steering.classes)
 
 
-def _condition(request: SampleRequest, system: System, asked: list[str]) -> Condition:
+def _condition(system: System, asked: list[str]) -> Condition:
     labels = torch.tensor([system.config.classes.index(what) for what in asked]) if _hears_classes(system) else None
     return system.condition(labels=labels, captions=asked if system.hears_captions else None)
 
@@ -109,15 +114,25 @@ def _drawing(request: SampleRequest, system: System) -> Drawing:
     return Drawing(steps, guidance, request.seed, strength)
 
 
-def _given(request: SampleRequest, system: System, count: int):  # type: ignore[no-untyped-def]
+def _enlarged(request: SampleRequest, system: System, count: int) -> Tensor | None:
+    """--init for a model that enlarges it."""
+    if (lower := system.config.lower) is None:
+        return None
+    if request.init is None or request.mask is not None:
+        raise ConfigError(f"{request.model} enlarges: give --init without --mask, or the file of a cascade")
+    size = lower.scale.smaller(system.config.size)
+    return read_sized(request.init, size)[None].expand(count, *size)
+
+
+def _given(request: SampleRequest, system: System, count: int) -> tuple[Tensor | None, Change]:
     """The picture to start from, and how the denoiser keeps what the mask leaves."""
-    if request.init is None:
-        if request.mask is not None:
-            raise ConfigError("--mask says what of --init is made anew: give both")
-        return None, lambda denoise: denoise
+    if request.init is None and request.mask is not None:
+        raise ConfigError("--mask says what of --init is made anew: give both")
+    if request.init is None or system.config.lower is not None:
+        return None, unchanged
     picture = read_sized(request.init, system.config.size)[None].expand(count, *system.config.size)
     if request.mask is None:
-        return picture, lambda denoise: denoise
+        return picture, unchanged
     known = system.encoded(picture)
     anew = read_sized(request.mask, (1, *system.config.size[1:]))[None] > 0
     size = latent_size(system)[1:]
@@ -177,11 +192,11 @@ class EvaluateRequest:
 
 def evaluate_pictures(request: EvaluateRequest, console: Console) -> int:
     """Print a row for each number of steps; with `out`, JSON of all figures and a sheet of the first pictures. The exit status."""
-    system, judge, pictures = load(model_file(request.model), System), load(request.judge, Judge), read_set(request.data)
-    guidance = system.config.guidance if request.guidance is None else request.guidance
+    systems, judge, pictures = load_stages(request.model), load(request.judge, Judge), read_set(request.data)
+    guidance = systems[-1].config.guidance if request.guidance is None else request.guidance
     rows = {}
-    for steps in request.steps or (system.config.steps,):
-        verdict, made = judge_pictures(system, judge, pictures, request.count, Drawing(steps, guidance, request.seed))
+    for steps in request.steps or (systems[-1].config.steps,):
+        verdict, made = judge_pictures(systems, judge, pictures, request.count, Drawing(steps, guidance, request.seed))
         rows[steps] = dataclasses.asdict(verdict)
         if request.out:
             _sheet(request.out, made[:64], steps)

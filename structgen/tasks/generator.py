@@ -9,20 +9,22 @@ from enum import Enum
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from structgen.errors import ConfigError
-from structgen.generative import CosMap, Drop, LogitNormal, LogNormal, Mode, Objective, TimeSampler, generators
+from structgen.generative import CosMap, Drop, LogitNormal, LogNormal, Mode, Objective, Rng, TimeSampler, generators
 from structgen.generative.ema import Weights
 from structgen.pictures.edges import edges
 from structgen.pictures.files import read_set
-from structgen.pictures.sets import PictureSet, to_float
+from structgen.pictures.sets import PictureSet, to_bytes, to_float
 from structgen.precision import autocast
 from structgen.tasks.batches import Batch, Batching, draw_batch, indices
 from structgen.tasks.latents import holds_latents, read_latents
 from structgen.tasks.task import Context, Task
 from structgen.train import Metrics
+from structgen.vision.cascade import Lower, Scale
 from structgen.vision.condition import Condition, emptied
 from structgen.vision.controlnet import ControlNet
 from structgen.vision.files import Coded, Text, config_json, load, model_file, save
@@ -49,12 +51,16 @@ class Density(Enum):
 class GeneratorTraining:
     """What `task:` of `kind: generator` holds. `codec` and `text` are model files; without them pixels are diffused and classes heard.
 
+    `reduced`: how many times smaller than those of the set the pictures are; `lower`: what a later stage of a cascade is given of them.
+
     With `distillation` the run's `init` is a teacher, and all that it is (network, codec, words) is the student's; of the rest only
     `batches` and what is held out are heard.
     """
 
     network: NetworkChoice = field(default_factory=NetworkChoice)
     codec: str = ""
+    reduced: Scale = field(default_factory=Scale)
+    lower: Lower | None = None
     text: str = ""
     words: int = 0  # without `text`: captions of at most so many tokens are heard word by word
     trajectory: Trajectory = Trajectory.RF
@@ -110,11 +116,11 @@ class GeneratorTask(Task[Batch]):
         """The set, or its latents, and the size of a picture in pixels."""
         settings, folder = self.settings, self.context.data
         if not self.encoded:
-            pictures = read_set(folder, settings.side)
+            pictures = reduced(read_set(folder, settings.side), settings.reduced)
             size = tuple(int(n) for n in pictures.pixels.shape[1:])
             return pictures, (size[0], settings.batches.frames, *size[2:]) if settings.batches.frames else size
-        if not settings.codec or settings.batches != Batching(size=settings.batches.size):
-            raise ConfigError(f"{folder} holds latents: name their codec in task.codec, and cut nothing in task.batches")
+        if not settings.codec or settings.reduced != Scale() or settings.batches != Batching(size=settings.batches.size):
+            raise ConfigError(f"{folder} holds latents: name their codec in task.codec, and cut and reduce nothing")
         return read_latents(folder, Path(settings.codec))
 
     @torch.no_grad()
@@ -133,9 +139,10 @@ class GeneratorTask(Task[Batch]):
         return draw_batch(self.train, self.settings.batches, place, self.context.seed)
 
     def loss(self, example: Batch, rng: torch.Generator) -> tuple[Tensor, Metrics]:
-        cond = self.condition(self.train, example.index)
+        x = example.x.to(self.context.device)
+        cond = self._given(self.condition(self.train, example.index), x, rng)
         with autocast(self.context.device, self.context.precision):
-            loss = self.objective(self.system.denoiser(), example.x.to(self.context.device), cond, rng)
+            loss = self.objective(self.system.denoiser(), x, cond, rng)
         return loss.total.mean(), {name: part.mean().item() for name, part in loss.parts.items()}
 
     def condition(self, pictures: PictureSet, index: Tensor) -> Condition:
@@ -146,6 +153,11 @@ class GeneratorTask(Task[Batch]):
             control = to_float(edges(pictures.pixels[index.numpy()])).to(self.context.device)
         captions = [pictures.captions[i] for i in index.tolist()] if self.system.hears_captions else None
         return dataclasses.replace(self.system.condition(labels=labels, captions=captions), control=control)
+
+    def _given(self, cond: Condition, x: Tensor, rng: Rng) -> Condition:
+        """The condition with what a later stage of a cascade is given."""
+        lower = self.system.config.lower
+        return cond if lower is None else lower.of_truth(cond, x, rng)
 
     def config(self) -> str:
         return config_json(self.system)
@@ -158,9 +170,9 @@ class GeneratorTask(Task[Batch]):
         """The loss on held-out pictures, with the same noise every time."""
         system = self._averaged(average)
         x = self._encoded(self.held_out.take(torch.arange(min(self.settings.held_out, len(self.held_out))).numpy()))
-        cond = self.condition(self.held_out, torch.arange(len(x)))
-        loss = self.objective.objective(system.denoiser(), x.to(self.context.device), cond, generators(0, len(x)))
-        return {"loss": loss.total.mean().item()}
+        x, draws = x.to(self.context.device), generators(0, len(x))
+        cond = self._given(self.condition(self.held_out, torch.arange(len(x))), x, draws)
+        return {"loss": self.objective.objective(system.denoiser(), x, cond, draws).total.mean().item()}
 
     def _averaged(self, average: Weights) -> System:
         system = copy.deepcopy(self.system)
@@ -182,6 +194,14 @@ def _started(
         raise ConfigError(f"init: {context.init} makes pictures of {teacher.config.size}; those to learn from are {size}")
     student = student_of(teacher, settings.distillation, context.init).to(context.device)
     return student, settings.distillation.objective(teacher)
+
+
+def reduced(pictures: PictureSet, scale: Scale) -> PictureSet:
+    """The set made smaller."""
+    if scale == Scale():
+        return pictures
+    parts = np.array_split(pictures.pixels, -(-len(pictures) // ENCODED_AT_ONCE))
+    return dataclasses.replace(pictures, pixels=np.concatenate([to_bytes(scale.lowered(to_float(part))) for part in parts]))
 
 
 def controlled_base(context: Context, encoded: bool) -> UNet:
@@ -206,6 +226,7 @@ def start_system(settings: GeneratorTraining, pictures: PictureSet, size: tuple[
         size=size,
         trajectory=settings.trajectory,
         codec=codec.config if codec else None,
+        lower=settings.lower,
         text=text.config if text else None,
         words=words,
         classes=pictures.classes,

@@ -5,15 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from structgen.errors import ConfigError
-from structgen.generative import Denoise, classifier_free_at_once, generators, normal_like, sample
+from structgen.generative import Denoise, Rng, classifier_free_at_once, generators, normal_like, sample
 from structgen.vision.condition import Condition, empty_and_given
-from structgen.vision.editing import start_from, start_time
+from structgen.vision.editing import keeping, start_from, start_time
 from structgen.vision.system import System
+
+Change: TypeAlias = Callable[[Denoise], Denoise]
+
+
+def unchanged(denoise: Denoise) -> Denoise:
+    """The denoiser as it is."""
+    return denoise
 
 
 @dataclass(frozen=True)
@@ -42,25 +50,43 @@ def draw(
     drawing: Drawing,
     *,
     given: Tensor | None = None,
-    change: Callable[[Denoise], Denoise] = lambda denoise: denoise,
+    change: Change = unchanged,
+    low: Tensor | None = None,
 ) -> Tensor:
     """Pixels [count, *size] in [-1, 1], one generator a picture: picture k of a seed is the same in any batch.
 
-    `given` [count, *size] are pictures to start from (with `drawing.strength`); `change` acts on the denoiser (`editing.keeping`). Raises
-    `ConfigError` for a picture of another size than the model's.
+    `given` [count, *size] are pictures to start from (with `drawing.strength`); `change` acts on the denoiser (`editing.keeping`); `low` is
+    what a later stage of a cascade enlarges, and its frames stay bit for bit where only time grows. Raises `ConfigError` for pictures of
+    another size than the model's, and for a stage without what it enlarges.
     """
-    formulation, rng = system.formulation, generators(drawing.seed, count)
+    formulation, lower, rng, kept = system.formulation, system.config.lower, generators(drawing.seed, count), None
+    if lower is not None:
+        if low is None:
+            raise ConfigError("this model enlarges what another one makes: name both in the file of a cascade")
+        cond, kept = lower.of_sample(cond, low, system.config.size, rng), lower.kept(low, system.config.size)
     denoise = change(guided(system, cond, count, drawing.guidance))
+    denoise = denoise if kept is None else keeping(formulation.path, denoise, *kept)
+    if given is not None and drawing.strength == 0:
+        return system.decoded(system.encoded(_fitting(system, given)))
+    start, x = _start(system, given, count, drawing, rng)
+    made = system.decoded(sample(formulation.path, denoise, formulation.solver(), formulation.grid(drawing.steps, start), x, rng))
+    return made if kept is None else torch.lerp(made, *kept)  # exact where the sampler has rounded
+
+
+def _start(system: System, given: Tensor | None, count: int, drawing: Drawing, rng: Rng) -> tuple[float, Tensor]:
+    """The time at which sampling begins, and the state there."""
+    formulation = system.formulation
     if given is None:
         noise = normal_like(torch.empty(count, *latent_size(system)), rng)
-        start, x = formulation.start, _noise_level(system) * noise
-    else:
-        if tuple(given.shape[1:]) != system.config.size:
-            raise ConfigError(f"a picture of {tuple(given.shape[1:])}; this model makes {system.config.size}")
-        if drawing.strength == 0:
-            return system.decoded(system.encoded(given))
-        start, x = start_time(formulation, drawing.strength), start_from(formulation, system.encoded(given), drawing.strength, rng)
-    return system.decoded(sample(formulation.path, denoise, formulation.solver(), formulation.grid(drawing.steps, start), x, rng))
+        return formulation.start, _noise_level(system) * noise
+    known = system.encoded(_fitting(system, given))
+    return start_time(formulation, drawing.strength), start_from(formulation, known, drawing.strength, rng)
+
+
+def _fitting(system: System, given: Tensor) -> Tensor:
+    if tuple(given.shape[1:]) != system.config.size:
+        raise ConfigError(f"a picture of {tuple(given.shape[1:])}; this model makes {system.config.size}")
+    return given
 
 
 @torch.inference_mode()

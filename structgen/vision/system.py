@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from structgen.errors import ConfigError
 from structgen.generative import Denoiser
+from structgen.vision.cascade import Lower
 from structgen.vision.clip import Clip, ClipConfig
 from structgen.vision.codec import Codec, CodecConfig, ImageCodec
 from structgen.vision.condition import Condition
@@ -61,7 +62,8 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class SystemConfig:
-    """All that a model file holds beside weights. `size` is (channels, (frames,) rows, columns) of what is generated, in pixels.
+    """All that a model file holds beside weights. `size` is (channels, (frames,) rows, columns) of what is generated, in pixels; `lower`
+    is what a later stage of a cascade is given.
 
     Captions are heard through a CLIP (`text`), or word by word (`words`): the network's own first layer embeds them.
     """
@@ -70,6 +72,7 @@ class SystemConfig:
     size: tuple[int, ...]
     trajectory: Trajectory = Trajectory.RF
     codec: CodecChoice | None = None
+    lower: Lower | None = None
     text: TextConfig | None = None
     words: Vocabulary | None = None
     classes: tuple[str, ...] = ()
@@ -83,6 +86,8 @@ class System(nn.Module):
 
     def __init__(self, config: SystemConfig) -> None:
         super().__init__()
+        if config.lower and config.codec:
+            raise ConfigError("a stage of a cascade enlarges pixels: give it no codec")
         self.config = config
         self.network = config.network.build()
         self.codec = config.codec.build().requires_grad_(False) if config.codec else None
