@@ -128,14 +128,14 @@ def titled(title: str) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if path.read_bytes().rstrip(b"\0").decode(errors="replace").strip() == title and _ours(int(path.parent.name)):
+            if path.read_bytes().rstrip(b"\0").decode(errors="replace").strip() == title and ours(int(path.parent.name)):
                 found.append(int(path.parent.name))
         except OSError:
             continue
     return found
 
 
-def _ours(pid: int) -> bool:
+def ours(pid: int) -> bool:
     """Whether this process is an ancestor: other clusters of the machine are let alone."""
     while pid > 1:
         if pid == os.getpid():

@@ -38,13 +38,15 @@ class Verdict:
     count: int = 0
 
 
-def judge_pictures(stages: Sequence[System], judge: Judge, pictures: PictureSet, count: int, drawing: Drawing) -> tuple[Verdict, Tensor]:
-    """`count` pictures drawn with the labels and captions of held-out ones by a model or the stages of a cascade; the verdict and the
-    pictures [count, *size] in [-1, 1].
+def judge_pictures(
+    systems: Sequence[System], judge: Judge, pictures: PictureSet, count: int, drawings: Sequence[Drawing]
+) -> tuple[Verdict, Tensor]:
+    """`count` pictures drawn with the labels and captions of held-out ones by a model, or the stages of a cascade, each with its
+    drawing; the verdict and the pictures [count, *size] in [-1, 1].
 
     Of clips every frame is judged. Raises `ConfigError` if the judge sees another kind of picture.
     """
-    system = stages[-1]
+    system = systems[-1]
     real = cut(pictures.part(True), system, count)
     if real.pixels.shape[1:] != system.config.size:
         raise ConfigError(f"{pictures.where} holds pictures of {real.pixels.shape[1:]}, the model makes {system.config.size}")
@@ -54,7 +56,7 @@ def judge_pictures(stages: Sequence[System], judge: Judge, pictures: PictureSet,
         )
     trained = cut(alike(pictures.part(False), real.labels), system, count)
     asked = real.take(np.arange(count) % len(real))
-    made = drawn(stages, asked, drawing)
+    made = drawn(systems, asked, drawings)
     features = in_parts(lambda x: judge.features(frames(x)))
     of_real = features(real.tensor())
     decoded = None if system.codec is None else in_parts(lambda x: system.decoded(system.encoded(x)))(real.tensor())
@@ -90,13 +92,14 @@ def cut(pictures: PictureSet, system: System, count: int) -> PictureSet:
     )
 
 
-def drawn(stages: Sequence[System], asked: PictureSet, drawing: Drawing) -> Tensor:
+def drawn(systems: Sequence[System], asked: PictureSet, drawings: Sequence[Drawing]) -> Tensor:
     """A picture for each label and caption, through bytes as a file would hold it."""
     parts = []
     for n, start in enumerate(range(0, len(asked), AT_ONCE)):
         rows = asked.take(np.arange(start, min(start + AT_ONCE, len(asked))))
-        own = Drawing(drawing.steps, drawing.guidance, drawing.seed + n, drawing.strength)
-        parts.append(to_float(to_bytes(draw_in_turn([Stage(system, heard(system, rows), own) for system in stages], len(rows))[-1])))
+        pairs = zip(systems, drawings, strict=True)
+        stages = [Stage(system, heard(system, rows), replace(drawing, seed=drawing.seed + n)) for system, drawing in pairs]
+        parts.append(to_float(to_bytes(draw_in_turn(stages, len(rows))[-1])))
     return torch.cat(parts)
 
 

@@ -295,6 +295,7 @@ def train(
     minutes: Annotated[float | None, typer.Option(min=0, help="Stop in time, with a checkpoint; the same command goes on.")] = None,
     cluster: Annotated[str, typer.Option(metavar="local|auto|ADDRESS", help="Run on Ray; in this process when not given.")] = "",
     workers: Annotated[int, typer.Option(min=1, help="Processes on the cluster that train together.")] = 1,
+    cpus: Annotated[float, typer.Option(min=0, help="CPUs of the cluster that each of them takes: what several runs share it by.")] = 1.0,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. optimisation.decay=0.5.")] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all cores.")] = 0,
 ) -> None:
@@ -312,6 +313,7 @@ def train(
             minutes=minutes,
             cluster=cluster,
             workers=workers,
+            cpus=cpus,
             threads=threads,
         )
         raise typer.Exit(run_training(request, console()))

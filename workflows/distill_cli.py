@@ -37,6 +37,7 @@ def distill(
             minutes=minutes,
             cluster="",
             workers=1,
+            cpus=1.0,
             threads=threads,
         )
         raise typer.Exit(distill(request, to, console()))

@@ -193,10 +193,10 @@ class EvaluateRequest:
 def evaluate_pictures(request: EvaluateRequest, console: Console) -> int:
     """Print a row for each number of steps; with `out`, JSON of all figures and a sheet of the first pictures. The exit status."""
     systems, judge, pictures = load_stages(request.model), load(request.judge, Judge), read_set(request.data)
-    guidance = systems[-1].config.guidance if request.guidance is None else request.guidance
     rows = {}
     for steps in request.steps or (systems[-1].config.steps,):
-        verdict, made = judge_pictures(systems, judge, pictures, request.count, Drawing(steps, guidance, request.seed))
+        drawings = [_evaluated(request, system, steps) for system in systems]
+        verdict, made = judge_pictures(systems, judge, pictures, request.count, drawings)
         rows[steps] = dataclasses.asdict(verdict)
         if request.out:
             _sheet(request.out, made[:64], steps)
@@ -204,6 +204,12 @@ def evaluate_pictures(request: EvaluateRequest, console: Console) -> int:
     if request.out:
         replace_file(request.out / "evaluation.json", (json.dumps(rows, indent=1) + "\n").encode())
     return 0
+
+
+def _evaluated(request: EvaluateRequest, system: System, steps: int) -> Drawing:
+    """With the model's own guidance and, of the earlier stages of a cascade, its own steps, where nothing else is asked for."""
+    guidance = system.config.guidance if request.guidance is None else request.guidance
+    return Drawing(steps if request.steps else system.config.steps, guidance, request.seed)
 
 
 def _sheet(folder: Path, made: Tensor, steps: int) -> None:

@@ -28,6 +28,7 @@ class TrainingRequest:
     minutes: float | None
     cluster: str
     workers: int
+    cpus: float  # of the cluster, for each worker
     threads: int
 
 
@@ -50,7 +51,7 @@ def _trained(run: TrainingRun, request: TrainingRequest) -> int:
     declare(request.cluster)
     from workflows.train_cluster import Cluster, train_on_cluster
 
-    return train_on_cluster(run, request.out, Cluster(request.cluster, request.workers), limits)
+    return train_on_cluster(run, request.out, Cluster(request.cluster, request.workers, cpus=request.cpus), limits)
 
 
 def prepare(request: TrainingRequest) -> None:

@@ -1,0 +1,260 @@
+"""Runs of three kinds that share a cluster: python -m benchmarks.shared_cluster [--out FILE.json].
+
+A Ray cluster of two nodes with one CPU each, on this machine. A structure, an image and a video training run, tiny, are made one after the
+other; then all three are submitted to the cluster at once, each with the CPUs that it asks for; once all have a checkpoint and half of
+their steps, SIGKILL ends the worker of each. Prints the table of docs/cluster.md and ends with status 1 where a promise was broken: the
+cluster's CPUs are all taken and none twice, every run reaches its last step, and its checkpoint is that of the run alone, bit for bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+
+from benchmarks.kills import ENVIRONMENT, OBJECTS, REPOSITORY, STARTS, ours
+from structgen.io.checkpoint import read_checkpoint
+from tests.archive import random_chains, write_archive
+
+LONGEST = 800.0  # seconds of one wait
+TICK = 0.2
+PICTURES = REPOSITORY / "data" / "pictures"
+STEERING = {"classes": 10, "frequencies": 16}
+UNET = {"c_in": 1, "c_out": 1, "widths": [8, 16], "attend": [False, False], "blocks": 1, "groups": 4, "head_width": 8, "steering": STEERING}
+COLUMNS = ("run", "CPUs asked for", "steps", "steps/s alone", "beside the others", "share", "killed at step", "went on from", "as alone")
+
+
+@dataclass(frozen=True)
+class Training:
+    """A run: what is trained on what, in how many steps, and the CPUs of its worker."""
+
+    name: str
+    task: dict
+    data: Path
+    steps: int
+    cpus: float
+    kind: str = "generator"
+
+    @property
+    def quarter(self) -> int:
+        """Steps between checkpoints."""
+        return self.steps // 4
+
+    def config(self) -> str:
+        run = {"kind": self.kind, "seed": 1, "steps": self.steps, "device": "cpu", "log_every": 1, "checkpoint_every": self.quarter}
+        return yaml.safe_dump(run | {"task": self.task, "optimisation": {"warmup_steps": 10}})
+
+
+@dataclass
+class Watched:
+    """A run while it is made: its process, and when which step was on record."""
+
+    run: Training
+    out: Path
+    process: subprocess.Popen[bytes]
+    seen: list[tuple[float, int]] = field(default_factory=list)
+
+    def look(self) -> int:
+        """The last step on record."""
+        log = self.out / "log.jsonl"
+        lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+        steps = [json.loads(line)["step"] for line in lines if line.endswith("}")]
+        if steps and (not self.seen or self.seen[-1][1] != steps[-1]):
+            self.seen.append((time.monotonic(), steps[-1]))
+        return steps[-1] if steps else 0
+
+    def rate(self, since: float, until: float) -> float:
+        """Steps a second between two times."""
+        rows = [row for row in self.seen if since <= row[0] <= until]
+        return (rows[-1][1] - rows[0][1]) / (rows[-1][0] - rows[0][0])
+
+    def went_on_from(self, kill: float) -> int:
+        """The checkpoint from which the steps after a time were made."""
+        first = next((step for when, step in self.seen if when > kill), self.run.steps)
+        return first // self.run.quarter * self.run.quarter
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run among others."""
+
+    run: Training
+    steps: int
+    alone: float  # steps a second
+    together: float
+    killed_at: int
+    went_on_from: int
+    same: bool
+
+    @property
+    def kept(self) -> bool:
+        return self.steps == self.run.steps and self.same and 0 < self.went_on_from <= self.killed_at
+
+    def cells(self) -> dict[str, str]:
+        share = f"{self.together / self.alone:.2f}"
+        values = (self.run.name, self.run.cpus, self.steps, f"{self.alone:.2f}", f"{self.together:.2f}", share, self.killed_at)
+        return dict(zip(COLUMNS, map(str, (*values, self.went_on_from, "yes" if self.same else "no")), strict=True))
+
+
+def trainings(folder: Path, scale: float) -> list[Training]:
+    """One of each kind; `scale` times the steps that take about 20 seconds on one core."""
+    rng = np.random.default_rng(0)
+    chains = write_archive(folder / "chains", random_chains(rng, 6, 24, profile=True), rng)
+    structure = {"preset": "tiny", "crops": {"tokens": 20, "profile_keep": 0.5}, "loss": {"noise_levels": 2, "cycles": 1}}
+    image = {"network": {"unet": UNET}, "batches": {"size": 16}, "held_out": 16}
+    video = {"network": {"video_unet": {"frame": UNET}}, "batches": {"size": 2}, "held_out": 2, "reduced": {"space": 2, "time": 2}}
+    return [
+        Training("structure", structure, chains, 4 * round(scale * 40), 1.0, "structure"),
+        Training("image", image, PICTURES / "fashion_550.npz", 4 * round(scale * 60), 0.5),
+        Training("video", video, PICTURES / "moving_digits_200.npz", 4 * round(scale * 60), 0.5),
+    ]
+
+
+def started(run: Training, folder: Path, address: str) -> Watched:
+    """The command that a user gives."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{run.name}.yaml").write_text(run.config())
+    words = [sys.executable, "-m", "workflows.cli", "train", f"{run.name}.yaml", "--data", str(run.data), "--out", run.name]
+    words += ["--cluster", address, "--workers", "1", "--cpus", str(run.cpus)]
+    with open(folder / f"{run.name}.txt", "ab") as output:
+        process = subprocess.Popen(words, cwd=folder, stdout=output, stderr=output)
+    return Watched(run, folder / run.name, process)
+
+
+def watched(runs: Sequence[Watched], least: float = 0.0) -> float:
+    """Look at the runs until all have ended, or until all have so large a share of their steps; the least free CPUs that were seen."""
+    import ray
+
+    deadline, free = time.monotonic() + LONGEST, float("inf")
+    while time.monotonic() < deadline:
+        shares = [one.look() / one.run.steps for one in runs]
+        free = min(free, ray.available_resources().get("CPU", 0.0))
+        failed = [one for one in runs if one.process.poll() not in (None, 0)]
+        if failed:
+            raise SystemExit(f"{failed[0].run.name} ended with {failed[0].process.poll()}: {said(failed[0])}")
+        ended = all(one.process.poll() == 0 for one in runs)
+        if ended or (least and min(shares) >= least):
+            return free
+        time.sleep(TICK)
+    raise SystemExit("the runs take too long: " + "; ".join(said(one) for one in runs))
+
+
+def said(one: Watched) -> str:
+    """The end of what the command printed."""
+    return (one.out.parent / f"{one.run.name}.txt").read_text(errors="replace")[-600:]
+
+
+def workers() -> list[int]:
+    """The processes of this cluster that train."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if b"RayTrainWorker" in path.read_bytes() and ours(int(path.parent.name)):
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def same(first: Path, second: Path) -> bool:
+    """Whether two checkpoints hold the same bytes of every tensor."""
+    one, other = (read_checkpoint(path / "state.safetensors")[0] for path in (first, second))
+    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def measure(folder: Path, address: str, scale: float) -> tuple[list[Outcome], float]:
+    """What became of each run, and the least CPUs that were free while all three were there."""
+    runs = trainings(folder, scale)
+    alone = [started_and_watched(run, folder / "alone", address) for run in runs]
+    together = [started(run, folder / "together", address) for run in runs]
+    free = watched(together, least=0.5)
+    kill, victims = time.monotonic(), workers()
+    if len(victims) != len(runs):
+        raise SystemExit(f"found {len(victims)} workers of {len(runs)} runs")
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+    killed_at = [one.look() for one in together]
+    watched(together)
+    all_there = max(one.seen[0][0] for one in together)
+    return [
+        Outcome(
+            run,
+            both.look(),
+            one.rate(0.0, float("inf")),
+            both.rate(all_there, kill),
+            step,
+            both.went_on_from(kill),
+            same(one.out, both.out),
+        )
+        for run, one, both, step in zip(runs, alone, together, killed_at, strict=True)
+    ], free
+
+
+def started_and_watched(run: Training, folder: Path, address: str) -> Watched:
+    """A run by itself, to its end."""
+    one = started(run, folder, address)
+    watched([one])
+    return one
+
+
+def cluster_of_two():  # type: ignore[no-untyped-def]
+    """Two nodes of one CPU. On a busy machine one may take longer to start than the 30 seconds that Ray waits for it."""
+    from ray.cluster_utils import Cluster
+
+    for left in reversed(range(STARTS)):
+        try:
+            cluster = Cluster(
+                initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "object_store_memory": OBJECTS}
+            )
+            cluster.add_node(num_cpus=1, object_store_memory=OBJECTS)
+            return cluster
+        except Exception:  # Ray raises no class of its own for this
+            if not left:
+                raise
+    raise AssertionError
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """In Markdown."""
+    rows = [dict(zip(COLUMNS, COLUMNS, strict=True)), dict.fromkeys(COLUMNS, "---"), *(one.cells() for one in outcomes)]
+    return "\n".join("| " + " | ".join(row[name] for name in COLUMNS) + " |" for row in rows)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scale", type=float, default=1.0, help="of the number of steps")
+    parser.add_argument("--out", type=Path, help="JSON of the rows")
+    options = parser.parse_args()
+    os.environ.update(ENVIRONMENT | {"PYTHONPATH": str(REPOSITORY)})  # also of the nodes, whose workers import structgen
+    import ray
+
+    with tempfile.TemporaryDirectory(prefix="shared-") as name:
+        cluster = cluster_of_two()
+        try:
+            ray.init(address=cluster.address, log_to_driver=False)
+            outcomes, free = measure(Path(name), cluster.address, options.scale)
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
+    print(table(outcomes))
+    print(f"least free CPUs while all three were there: {free:g} of 2")
+    if options.out:
+        figures = {"rows": [one.cells() for one in outcomes], "free": free, "ray": ray.__version__, "torch": torch.__version__}
+        options.out.write_text(json.dumps(figures, indent=1) + "\n")
+    return 0 if free == 0 and all(one.kept for one in outcomes) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
