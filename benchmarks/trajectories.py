@@ -169,7 +169,7 @@ class Measure:
         """(Frechet distance, share of classes missed) by number of steps."""
         found = {}
         for steps in (FEW, MANY):
-            made = drawn(system, self.asked, Drawing(steps, GUIDANCE))
+            made = drawn([system], self.asked, [Drawing(steps, GUIDANCE)])
             missed = float((in_parts(self.judge)(made).argmax(1).numpy() != self.asked.labels).mean())
             found[str(steps)] = (frechet_distance(in_parts(self.judge.features)(made).numpy(), self.real), missed)
         return found

@@ -103,7 +103,7 @@ def main() -> None:
     run = json.loads((options.out / next(iter(OWN.values())) / "run.json").read_text())
     model = trained(latents, run, system)
     ways: dict[str, Callable[[int], Tensor]] = {
-        name: lambda steps, own=own: drawn(own, asked, Drawing(steps, own.config.guidance)) for name, own in systems.items()
+        name: lambda steps, own=own: drawn([own], asked, [Drawing(steps, own.config.guidance)]) for name, own in systems.items()
     }
     for name, scheduler in (("DDIM", DDIMScheduler(clip_sample=False)), ("DPM-Solver++ 2M", DPMSolverMultistepScheduler())):
         pipeline = quiet(DiTPipeline(model, Decoder(system.decoded), scheduler))
