@@ -1,9 +1,9 @@
 """Runs of three kinds that share a cluster: python -m benchmarks.shared_cluster [--out FILE.json].
 
 A Ray cluster of two nodes with one CPU each, on this machine. A structure, an image and a video training run, tiny, are made one after the
-other; then all three are submitted to the cluster at once, each with the CPUs that it asks for; once all have a checkpoint and half of
-their steps, SIGKILL ends the worker of each. Prints the table of docs/cluster.md and ends with status 1 where a promise was broken: the
-cluster's CPUs are all taken and none twice, every run reaches its last step, and its checkpoint is that of the run alone, bit for bit.
+other; then all three are submitted to the cluster at once, each with the workers and CPUs that it asks for; once all have a checkpoint and
+half of their steps, SIGKILL ends a worker of each. Prints the table of docs/cluster.md and ends with status 1 where a promise was broken:
+the CPUs are all taken and none twice, every run reaches its last step, and its checkpoint is that of the run alone, bit for bit.
 """
 
 from __future__ import annotations
@@ -30,21 +30,22 @@ from tests.archive import random_chains, write_archive
 
 LONGEST = 800.0  # seconds of one wait
 TICK = 0.2
+CPUS = 0.5  # that a worker asks for: four take all that the cluster has, wherever they are placed
 PICTURES = REPOSITORY / "data" / "pictures"
 STEERING = {"classes": 10, "frequencies": 16}
 UNET = {"c_in": 1, "c_out": 1, "widths": [8, 16], "attend": [False, False], "blocks": 1, "groups": 4, "head_width": 8, "steering": STEERING}
-COLUMNS = ("run", "CPUs asked for", "steps", "steps/s alone", "beside the others", "share", "killed at step", "went on from", "as alone")
+COLUMNS = ("run", "workers", "steps", "steps/s alone", "beside the others", "share", "killed at step", "went on from", "as alone")
 
 
 @dataclass(frozen=True)
 class Training:
-    """A run: what is trained on what, in how many steps, and the CPUs of its worker."""
+    """A run: what is trained on what, in how many steps, by how many workers, and the CPUs of each."""
 
     name: str
     task: dict
     data: Path
     steps: int
-    cpus: float
+    workers: int = 1
     kind: str = "generator"
 
     @property
@@ -54,6 +55,7 @@ class Training:
 
     def config(self) -> str:
         run = {"kind": self.kind, "seed": 1, "steps": self.steps, "device": "cpu", "log_every": 1, "checkpoint_every": self.quarter}
+        run["examples_per_step"] = self.workers
         return yaml.safe_dump(run | {"task": self.task, "optimisation": {"warmup_steps": 10}})
 
 
@@ -104,7 +106,7 @@ class Outcome:
 
     def cells(self) -> dict[str, str]:
         share = f"{self.together / self.alone:.2f}"
-        values = (self.run.name, self.run.cpus, self.steps, f"{self.alone:.2f}", f"{self.together:.2f}", share, self.killed_at)
+        values = (self.run.name, self.run.workers, self.steps, f"{self.alone:.2f}", f"{self.together:.2f}", share, self.killed_at)
         return dict(zip(COLUMNS, map(str, (*values, self.went_on_from, "yes" if self.same else "no")), strict=True))
 
 
@@ -116,9 +118,9 @@ def trainings(folder: Path, scale: float) -> list[Training]:
     image = {"network": {"unet": UNET}, "batches": {"size": 16}, "held_out": 16}
     video = {"network": {"video_unet": {"frame": UNET}}, "batches": {"size": 2}, "held_out": 2, "reduced": {"space": 2, "time": 2}}
     return [
-        Training("structure", structure, chains, 4 * round(scale * 40), 1.0, "structure"),
-        Training("image", image, PICTURES / "fashion_550.npz", 4 * round(scale * 60), 0.5),
-        Training("video", video, PICTURES / "moving_digits_200.npz", 4 * round(scale * 60), 0.5),
+        Training("structure", structure, chains, 4 * round(scale * 40), 2, "structure"),
+        Training("image", image, PICTURES / "fashion_550.npz", 4 * round(scale * 60)),
+        Training("video", video, PICTURES / "moving_digits_200.npz", 4 * round(scale * 60)),
     ]
 
 
@@ -127,7 +129,7 @@ def started(run: Training, folder: Path, address: str) -> Watched:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{run.name}.yaml").write_text(run.config())
     words = [sys.executable, "-m", "workflows.cli", "train", f"{run.name}.yaml", "--data", str(run.data), "--out", run.name]
-    words += ["--cluster", address, "--workers", "1", "--cpus", str(run.cpus)]
+    words += ["--cluster", address, "--workers", str(run.workers), "--cpus", str(CPUS)]
     with open(folder / f"{run.name}.txt", "ab") as output:
         process = subprocess.Popen(words, cwd=folder, stdout=output, stderr=output)
     return Watched(run, folder / run.name, process)
@@ -156,13 +158,14 @@ def said(one: Watched) -> str:
     return (one.out.parent / f"{one.run.name}.txt").read_text(errors="replace")[-600:]
 
 
-def workers() -> list[int]:
-    """The processes of this cluster that train."""
-    found = []
+def victims() -> dict[bytes, int]:
+    """A process that trains for each of the runs on this cluster, which are jobs of Ray."""
+    found = {}
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             if b"RayTrainWorker" in path.read_bytes() and ours(int(path.parent.name)):
-                found.append(int(path.parent.name))
+                entries = (path.parent / "environ").read_bytes().split(b"\0")
+                found[next(entry for entry in entries if entry.startswith(b"RAY_JOB_ID="))] = int(path.parent.name)
         except OSError:
             continue
     return found
@@ -180,10 +183,10 @@ def measure(folder: Path, address: str, scale: float) -> tuple[list[Outcome], fl
     alone = [started_and_watched(run, folder / "alone", address) for run in runs]
     together = [started(run, folder / "together", address) for run in runs]
     free = watched(together, least=0.5)
-    kill, victims = time.monotonic(), workers()
-    if len(victims) != len(runs):
-        raise SystemExit(f"found {len(victims)} workers of {len(runs)} runs")
-    for pid in victims:
+    kill, chosen = time.monotonic(), victims()
+    if len(chosen) != len(runs):
+        raise SystemExit(f"found workers of {len(chosen)} runs; expected {len(runs)}")
+    for pid in chosen.values():
         os.kill(pid, signal.SIGKILL)
     killed_at = [one.look() for one in together]
     watched(together)
