@@ -23,7 +23,7 @@ from structgen.vision.condition import Condition
 from structgen.vision.controlnet import ControlNet
 from structgen.vision.draw import Change, Drawing, latent_size, unchanged
 from structgen.vision.editing import keeping
-from structgen.vision.files import load, model_file
+from structgen.vision.files import load
 from structgen.vision.judge import Judge
 from structgen.vision.stages import Stage, draw_in_turn
 from structgen.vision.system import System
