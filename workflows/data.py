@@ -118,6 +118,30 @@ def encode(
 
 
 @app.command(no_args_is_help=True)
+def recaption(
+    pictures: Annotated[Path, typer.Argument(metavar="FILE|DIR", help="A set of pictures or clips: .npz, or a folder.")],
+    captioner: Annotated[Path, typer.Argument(metavar="CAPTIONER.safetensors", help="Made by `structgen train` of kind captioner.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.npz", help="The set with new captions.")],
+    share: Annotated[float, typer.Option(min=0, max=1, help="Of the training pictures; the rest keep their own captions.")] = 0.95,
+    seed: Annotated[int, typer.Option(help="Which keep their own.")] = 0,
+    side: Annotated[int, typer.Option(min=1, help="To which pictures of a folder are scaled.")] = 64,
+    cluster: ClusterOption = "",
+) -> None:
+    """Write the captions of a set anew, for `structgen train` with --data OUT.npz. What is held out keeps its own."""
+    with exit_status():
+        from structgen.pictures.archives import write_archive
+        from structgen.pictures.files import read_set
+        from structgen.tasks.recaption import Recaptioning, captions_of_part, recaptioned
+        from workflows.parallel import each
+
+        work = Recaptioning(pictures.resolve(), captioner.resolve(), side)
+        said = dict(each(partial(captions_of_part, work), range(work.parts()), cluster))
+        whole = recaptioned(read_set(work.data, side), [text for part in sorted(said) for text in said[part]], share, seed)
+        write_archive(whole, out)
+        Console().print(f"{out}: {len(whole):,} pictures, {share:.0%} of those to train on captioned anew", highlight=False)
+
+
+@app.command(no_args_is_help=True)
 def info(
     archive: Annotated[Path, typer.Argument(metavar="OUT.zarr")],
     verify: Annotated[bool, typer.Option("--verify", help="Read every file and compare its digest.")] = False,

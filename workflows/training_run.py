@@ -86,6 +86,12 @@ def _judge() -> type:
     return JudgeTraining
 
 
+def _captioner() -> type:
+    from structgen.tasks.captioner import CaptionerTraining
+
+    return CaptionerTraining
+
+
 def _generator() -> type:
     from structgen.tasks.generator import GeneratorTraining
 
@@ -100,6 +106,7 @@ KINDS: dict[str, Callable[[], type]] = {
     "codec": _codec,
     "text": _text,
     "judge": _judge,
+    "captioner": _captioner,
     "generator": _generator,
 }
 

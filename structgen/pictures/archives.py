@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import zipfile
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ import numpy as np
 
 from structgen.errors import InputError
 from structgen.pictures.sets import NO_LABEL, PictureSet, last_of_each
+from structgen.store import replace_file
 
 FASHION = ("T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 WINDOW = 16  # frames of a clip that is cut from a film
@@ -25,6 +27,7 @@ def read_archive(path: Path) -> PictureSet:
     `train_images` and `test_images`: the test part is held out. `images` with `labels`: the last tenth of each class is; with FILE.json
     beside it the captions are read from there, and a tenth of the base pictures is held out with all its variants. `videos` and `captions`:
     the last tenth. `frames`: all windows of 16 frames, the last fifth of the film held out, and windows across the cut left out.
+    `pixels`: what `write_archive` wrote.
     Raises `InputError` for a file that cannot be read or holds none of these.
     """
     try:
@@ -32,11 +35,27 @@ def read_archive(path: Path) -> PictureSet:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise InputError("not a NumPy archive of pictures", where=str(path), found=str(error), expected="a .npz file") from error
-    for name, read in (("train_images", _split), ("videos", _clips), ("frames", _film), ("images", _labelled)):
+    for name, read in (("pixels", _whole), ("train_images", _split), ("videos", _clips), ("frames", _film), ("images", _labelled)):
         if name in arrays:
             return read(arrays, path)
     names = ", ".join(arrays) or "nothing"
     raise InputError("no pictures in the archive", where=str(path), found=names, expected="images, train_images, videos or frames")
+
+
+def write_archive(pictures: PictureSet, path: Path) -> None:
+    """A .npz file from which `read_archive` reads the same set."""
+    arrays = {"pixels": pictures.pixels, "held_out": pictures.held_out, "labels": pictures.labels}
+    arrays |= {"classes": np.array(pictures.classes, str), "captions": np.array(pictures.captions, str)}
+    arrays |= {} if pictures.velocity is None else {"velocity": pictures.velocity}
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    replace_file(path, file.getvalue())
+
+
+def _whole(arrays: Mapping[str, np.ndarray], path: Path) -> PictureSet:
+    found = {name: _array(arrays, name, path) for name in ("pixels", "held_out", "labels")}
+    classes, captions = (tuple(str(text) for text in _array(arrays, name, path)) for name in ("classes", "captions"))
+    return PictureSet(**found, classes=classes, captions=captions, velocity=arrays.get("velocity"), where=str(path))
 
 
 def _split(arrays: Mapping[str, np.ndarray], path: Path) -> PictureSet:

@@ -65,11 +65,15 @@ class PictureTower(nn.Module):
         )
         self.norm = nn.GroupNorm(config.groups, widths[-1], eps=EPS)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def places(self, x: Tensor) -> Tensor:
+        """[b, widths[-1], h', w']: before the mean over places."""
         h = self.first(x.flatten(1, 2) if x.ndim == 5 else x)
         for halve, block in zip(self.halves, self.blocks, strict=True):
             h = block(halve(h))
-        return F.silu(self.norm(h)).mean((2, 3))
+        return F.silu(self.norm(h))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.places(x).mean((2, 3))
 
 
 class Clip(nn.Module):

@@ -17,6 +17,7 @@ from structgen.configuration import from_mapping
 from structgen.errors import CheckpointError, ConfigError
 from structgen.io.checkpoint import read_checkpoint, write_checkpoint
 from structgen.vision.clip import Clip
+from structgen.vision.coca import Coca, CocaConfig
 from structgen.vision.codec import Codec
 from structgen.vision.judge import Judge, JudgeConfig
 from structgen.vision.system import CodecChoice, System, SystemConfig, TextConfig
@@ -44,7 +45,13 @@ class Coded(nn.Module):
 
 
 KINDS: Mapping[str, tuple[type, Callable[[Any], nn.Module]]] = MappingProxyType(
-    {"codec": (CodecChoice, Coded), "text": (TextConfig, Text), "judge": (JudgeConfig, Judge), "generator": (SystemConfig, System)}
+    {
+        "codec": (CodecChoice, Coded),
+        "text": (TextConfig, Text),
+        "judge": (JudgeConfig, Judge),
+        "captioner": (CocaConfig, Coca),
+        "generator": (SystemConfig, System),
+    }
 )
 
 
