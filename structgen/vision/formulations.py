@@ -42,6 +42,7 @@ from structgen.generative import (
     over,
     velocity_error,
 )
+from structgen.generative.paths import Betas
 from structgen.generative.times import log_snr, then_data, uniform
 from structgen.generative.weights import Constant, Edm, Snr
 
@@ -69,6 +70,35 @@ class Student(Enum):
     PROGRESSIVE = "progressive"
     CONSISTENCY = "consistency"
     MEAN_FLOW = "mean-flow"
+
+
+@dataclass(frozen=True)
+class RootLinearBetas(Betas):
+    """The root of beta grows evenly: latent diffusion's, which leaves 7 % of the data at t = 1 (Rombach et al. 2022; SD3, section 3.1)."""
+
+    beta_min: float = 0.85
+    beta_max: float = 12.0
+
+    def _root(self, t: Time) -> Time:
+        return math.sqrt(self.beta_min) + t * self._slope
+
+    @property
+    def _slope(self) -> float:
+        return math.sqrt(self.beta_max) - math.sqrt(self.beta_min)
+
+    def _integral(self, t: Time) -> Time:
+        """Of beta from 0 to t, as a polynomial without a difference of cubes."""
+        root, slope = math.sqrt(self.beta_min), self._slope
+        return t * (root**2 + t * slope * (root + t * slope / 3))
+
+    def alpha(self, t: Time) -> Time:
+        return torch.exp(-self._integral(t) / 2)
+
+    def alpha_rate(self, t: Time) -> Time:
+        return -self._root(t).square() * self.alpha(t) / 2
+
+    def variance(self, t: Time) -> Time:
+        return -torch.expm1(-self._integral(t))
 
 
 @dataclass(frozen=True)
@@ -171,6 +201,7 @@ class SnrPlusOne:
 
 _EDGES = Uniform(FIRST, LAST)
 _EDM = Edm(SIGMA_DATA)
+_LATENT = VariancePreserving(RootLinearBetas())
 _NOISIEST, _QUIETEST = 80.0, 2e-3  # EDM's noise levels, in standard deviations of the data
 _NEAREST = 0.05  # the velocity of predicted data is divided by the time (Li & He 2025, section 4)
 
@@ -187,8 +218,8 @@ TRAJECTORIES: Mapping[Trajectory, Formulation] = MappingProxyType(
         Trajectory.X_RF: Formulation(
             Linear(), ReadData(), Uniform(_NEAREST, LAST), Constant(), velocity_error, 1.0, 0.0, (_NEAREST, LAST), shift=4.0
         ),
-        Trajectory.EPS_LINEAR: Formulation(VariancePreserving(), ReadNoise(), _EDGES, Constant(), noise_error, LAST, FIRST),
-        Trajectory.V_LINEAR: Formulation(VariancePreserving(), ReadRotation(), _EDGES, SnrPlusOne(), data_error, LAST, FIRST),
+        Trajectory.EPS_LINEAR: Formulation(_LATENT, ReadNoise(), _EDGES, Constant(), noise_error, LAST, FIRST),
+        Trajectory.V_LINEAR: Formulation(_LATENT, ReadRotation(), _EDGES, SnrPlusOne(), data_error, LAST, FIRST),
         Trajectory.V_COS: Formulation(Cosine(), ReadRotation(), _EDGES, SnrPlusOne(), data_error, LAST, FIRST),
         Trajectory.EDM: _edm(LogNormal()),
         Trajectory.EDM_RF: _edm(Odds()),
