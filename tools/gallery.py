@@ -49,7 +49,7 @@ class Drawn:
 
 
 def drawn_and_judged(system: System, judge: Judge, asked: PictureSet, drawing: Drawing) -> Drawn:
-    made = drawn(system, asked, drawing)
+    made = drawn([system], asked, [drawing])
     odds = in_parts(lambda x: judge(frames(x)).softmax(1))(made).reshape(len(made), -1, len(judge.config.classes)).mean(1).numpy()
     right = odds.argmax(1) == asked.labels
     if asked.is_video and asked.captions:
