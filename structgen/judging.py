@@ -14,13 +14,14 @@ from structgen.metrics.frechet import Distances, distances
 from structgen.metrics.motion import speeds, words
 from structgen.pictures.edges import edge_agreement, edges
 from structgen.pictures.sets import PictureSet, to_bytes, to_float
-from structgen.vision.clip import Clip
 from structgen.vision.condition import Condition
 from structgen.vision.controlnet import ControlNet
 from structgen.vision.draw import Drawing
 from structgen.vision.judge import Judge
 from structgen.vision.stages import Stage, draw_in_turn
 from structgen.vision.system import System
+from structgen.vision.system import heard as told
+from structgen.vision.unclip import Models
 
 AT_ONCE = 64
 PACE = {"slow": 1.0, "fast": 2.0}
@@ -39,14 +40,14 @@ class Verdict:
 
 
 def judge_pictures(
-    systems: Sequence[System], judge: Judge, pictures: PictureSet, count: int, drawings: Sequence[Drawing]
+    models: Models, judge: Judge, pictures: PictureSet, count: int, drawings: Sequence[Drawing]
 ) -> tuple[Verdict, Tensor]:
     """`count` pictures drawn with the labels and captions of held-out ones by a model, or the stages of a cascade, each with its
     drawing; the verdict and the pictures [count, *size] in [-1, 1].
 
     Of clips every frame is judged. Raises `ConfigError` if the judge sees another kind of picture.
     """
-    system = systems[-1]
+    system = models.stages[-1]
     real = cut(pictures.part(True), system, count)
     if real.pixels.shape[1:] != system.config.size:
         raise ConfigError(f"{pictures.where} holds pictures of {real.pixels.shape[1:]}, the model makes {system.config.size}")
@@ -56,7 +57,7 @@ def judge_pictures(
         )
     trained = cut(alike(pictures.part(False), real.labels), system, count)
     asked = real.take(np.arange(count) % len(real))
-    made = drawn(systems, asked, drawings)
+    made = drawn(models, asked, drawings)
     features = in_parts(lambda x: judge.features(frames(x)))
     of_real = features(real.tensor())
     decoded = None if system.codec is None else in_parts(lambda x: system.decoded(system.encoded(x)))(real.tensor())
@@ -65,7 +66,7 @@ def judge_pictures(
         floor=distances(features(trained.tensor()).numpy(), of_real.numpy()),
         codec=None if decoded is None else distances(features(decoded).numpy(), of_real.numpy()),
         psnr=None if system.codec is None else system.codec.latent().signal_to_noise(real.tensor()[:AT_ONCE], 2.0).mean().item(),
-        agreement=agreement(made, asked, judge, system.clip, system),
+        agreement=agreement(made, asked, judge, models),
         count=count,
     )
     return verdict, made
@@ -92,26 +93,28 @@ def cut(pictures: PictureSet, system: System, count: int) -> PictureSet:
     )
 
 
-def drawn(systems: Sequence[System], asked: PictureSet, drawings: Sequence[Drawing]) -> Tensor:
+def drawn(models: Models, asked: PictureSet, drawings: Sequence[Drawing]) -> Tensor:
     """A picture for each label and caption, through bytes as a file would hold it."""
     parts = []
     for n, start in enumerate(range(0, len(asked), AT_ONCE)):
         rows = asked.take(np.arange(start, min(start + AT_ONCE, len(asked))))
-        pairs = zip(systems, drawings, strict=True)
-        stages = [Stage(system, heard(system, rows), replace(drawing, seed=drawing.seed + n)) for system, drawing in pairs]
+        embeddings = models.embeddings(rows.captions, drawings[0].seed + n)
+        stages = [
+            Stage(system, heard(system, rows, embeddings), replace(drawing, seed=drawing.seed + n))
+            for system, drawing in zip(models.stages, drawings, strict=True)
+        ]
         parts.append(to_float(to_bytes(draw_in_turn(stages, len(rows))[-1])))
     return torch.cat(parts)
 
 
-def heard(system: System, rows: PictureSet) -> Condition:
-    """What the model is told of these pictures."""
-    cond = system.condition(
-        labels=torch.from_numpy(rows.labels) if rows.classes else None, captions=rows.captions if system.hears_captions else None
-    )
+def heard(system: System, rows: PictureSet, embeddings: Tensor | None) -> Condition:
+    """What the model is told of these pictures; `embeddings` are those of a prior."""
+    labels, captions = torch.from_numpy(rows.labels) if rows.classes else None, rows.captions if system.hears_captions else None
+    cond = system.condition(labels=labels, captions=captions, embedding=embeddings)
     return replace(cond, control=to_float(edges(rows.pixels))) if isinstance(system.network, ControlNet) else cond
 
 
-def agreement(made: Tensor, asked: PictureSet, judge: Judge, clip: Clip | None, system: System) -> dict[str, float]:
+def agreement(made: Tensor, asked: PictureSet, judge: Judge, models: Models) -> dict[str, float]:
     """Shares of pictures that show what was asked for: the class, of captioned clips pace and direction; edges' F1; the CLIP score."""
     found: dict[str, float] = {}
     if asked.classes == judge.config.classes:
@@ -123,11 +126,11 @@ def agreement(made: Tensor, asked: PictureSet, judge: Judge, clip: Clip | None, 
         if "class" in found:
             right = [motion_fits(speed, caption) for speed, caption in zip(speeds(to_bytes(made)), asked.captions, strict=True)]
             found["caption"] = float(np.mean((guess == asked.labels) & np.array(right)))
-    if isinstance(system.network, ControlNet):
+    if isinstance(models.stages[0].network, ControlNet):
         found["edges"] = edge_agreement(edges(to_bytes(made)), edges(asked.pixels))
-    if clip is not None and system.config.text is not None and asked.captions:
-        with torch.no_grad():
-            _, texts = clip.texts(system.config.text.words.encode(asked.captions))
+    if (listener := models.listener()) is not None and asked.captions:
+        clip, words_of = listener
+        texts = told(clip, words_of, asked.captions).require("vector")
         found["clip_score"] = (in_parts(clip.pictures)(made) * texts).sum(1).mean().item()
     return found
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,8 @@ from structgen.store import replace_file
 from structgen.vision.draw import Drawing
 from structgen.vision.files import card, load, model_file
 from structgen.vision.judge import Judge
-from structgen.vision.system import System
+from structgen.vision.unclip import Models
+from workflows.cascades import load_models
 
 OUT = Path(__file__).parents[1] / "docs" / "pictures"
 COLUMNS, SCALE, SEED = 8, 2, 0
@@ -48,8 +49,8 @@ class Drawn:
     right: np.ndarray
 
 
-def drawn_and_judged(system: System, judge: Judge, asked: PictureSet, drawing: Drawing) -> Drawn:
-    made = drawn([system], asked, [drawing])
+def drawn_and_judged(models: Models, judge: Judge, asked: PictureSet, drawings: Sequence[Drawing]) -> Drawn:
+    made = drawn(models, asked, drawings)
     odds = in_parts(lambda x: judge(frames(x)).softmax(1))(made).reshape(len(made), -1, len(judge.config.classes)).mean(1).numpy()
     right = odds.argmax(1) == asked.labels
     if asked.is_video and asked.captions:
@@ -59,14 +60,15 @@ def drawn_and_judged(system: System, judge: Judge, asked: PictureSet, drawing: D
 
 def section(path: Path, judge: Judge, pictures: PictureSet, count: int, steps: int | None, out: Path) -> Iterator[str]:
     """Lines of the page about one model; its sheets are written."""
-    system = load(model_file(path), System)
-    drawing = Drawing(steps or system.config.steps, system.config.guidance, SEED)
-    asked = cut(pictures.part(True), system, count)
-    found = drawn_and_judged(system, judge, asked, drawing)
+    models, file_of_model = load_models(path), model_file(path)
+    drawings = [Drawing(steps or system.config.steps, system.config.guidance, SEED) for system in models.stages]
+    asked, drawing = cut(pictures.part(True), models.stages[-1], count), drawings[0]
+    found = drawn_and_judged(models, judge, asked, drawings)
     name = path.stem if path.stem != "model" else path.parent.name
     kind = "clips" if asked.is_video else "pictures"
     yield f"\n## {name}\n"
-    yield from textwrap.wrap(card(model_file(path)) or "A model without a card.", 140)
+    said_of_it = card(file_of_model) if file_of_model.suffix == ".safetensors" else "A cascade; its models have cards of their own."
+    yield from textwrap.wrap(said_of_it or "A model without a card.", 140)
     yield f"\n{len(asked)} {kind}, {drawing.steps} steps, guidance {drawing.guidance:g}, seed {SEED}: {found.right.sum()} as asked."
     for right, words in ((True, "As asked, surest first"), (False, "Not as asked, least sure last")):
         rows = np.flatnonzero(found.right == right)

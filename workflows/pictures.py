@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,7 +28,8 @@ from structgen.vision.files import load
 from structgen.vision.judge import Judge
 from structgen.vision.stages import Stage, draw_in_turn
 from structgen.vision.system import System
-from workflows.cascades import load_stages
+from structgen.vision.unclip import Models, stages_between, stages_of_diff
+from workflows.cascades import load_models
 
 SHEET_SCALE = 3
 
@@ -49,20 +51,19 @@ class SampleRequest:
     strength: float = 0.7
     mask: Path | None = None
     control: Path | None = None
+    between: tuple[Path, Path] | None = None
+    diff: tuple[str, str] | None = None
 
 
 def sample_pictures(request: SampleRequest, console: Console) -> int:
     """Write one file a picture, a contact sheet and `samples.json`, which says how each was made. The exit status."""
-    systems = load_stages(request.model)
+    models = load_models(request.model)
+    systems = models.stages
     if request.video != (len(systems[-1].config.size) == 4):
         kind = "clips: structgen sample video" if len(systems[-1].config.size) == 4 else "pictures: structgen sample image"
         raise ConfigError(f"{request.model} makes {kind}")
-    asked, first = _asked(request, systems[0]), systems[0]
-    stages = [Stage(system, _condition(system, asked), _drawing(request, system)) for system in systems]
-    stages[0] = replace(stages[0], cond=_control(request, first, stages[0].cond, len(asked)))
-    given, change = _given(request, first, len(asked))
-    made = draw_in_turn(stages, len(asked), given=given, change=change, low=_enlarged(request, first, len(asked)))
-    pixels = to_bytes(made[-1])
+    asked, made = _walked(request, systems) if request.between or request.diff else _drawn(request, models)
+    drawing, pixels = _drawing(request, systems[-1]), to_bytes(made[-1])
     request.out.mkdir(parents=True, exist_ok=True)
     write, suffix = (write_gif, "gif") if request.video else (write_png, "png")
     names = [f"{n:03}_{_slug(what)}.{suffix}" for n, what in enumerate(asked)]
@@ -71,10 +72,40 @@ def sample_pictures(request: SampleRequest, console: Console) -> int:
     sheets = {"sheet": pixels} | {f"sheet_stage{n}": to_bytes(x) for n, x in enumerate(made[:-1], 1)}
     for name, sheet in sheets.items():
         write(request.out / f"{name}.{suffix}", contact_sheet(sheet, columns=min(request.count, len(asked)), scale=SHEET_SCALE))
-    record = {"model": str(request.model), **dataclasses.asdict(stages[-1].drawing), "samples": dict(zip(names, asked, strict=True))}
+    record = {"model": str(request.model), **dataclasses.asdict(drawing), "samples": dict(zip(names, asked, strict=True))}
     replace_file(request.out / "samples.json", (json.dumps(record, indent=1) + "\n").encode())
     console.print(f"{len(names)} files and sheet.{suffix} in {request.out}", markup=False, highlight=False)
     return 0
+
+
+def _drawn(request: SampleRequest, models: Models) -> tuple[list[str], list[Tensor]]:
+    """What was asked for, and what every stage made of it."""
+    first, asked = models.stages[0], _asked(request, models.stages[0])
+    embeddings = models.embeddings(asked, request.seed)
+    stages = [Stage(system, _condition(system, asked, embeddings), _drawing(request, system)) for system in models.stages]
+    stages[0] = replace(stages[0], cond=_control(request, first, stages[0].cond, len(asked)))
+    given, change = _given(request, first, len(asked))
+    return asked, draw_in_turn(stages, len(asked), given=given, change=change, low=_enlarged(request, first, len(asked)))
+
+
+def _walked(request: SampleRequest, systems: Sequence[System]) -> tuple[list[str], list[Tensor]]:
+    """`count` pictures between two pictures, or from one towards what another text says. Raises `ConfigError` for options that do not go
+    together."""
+    if request.prompts or request.labels or request.mask or request.control or (request.between and request.diff):
+        raise ConfigError("--between takes two pictures, --diff two texts and the picture of --init: leave the others out")
+    if (request.diff is None) == (request.init is not None):
+        raise ConfigError("--diff changes the picture of --init: give both" if request.diff else "--between takes no --init")
+    farthest, size = request.strength if request.diff else 1.0, systems[-1].config.size
+    shares = torch.linspace(0, farthest, request.count)
+    drawings = [dataclasses.replace(_drawing(request, system), strength=1.0) for system in systems]
+    if request.between:
+        first, second = (read_sized(path, size) for path in request.between)
+        stages = stages_between(systems, drawings, first, second, shares)
+        asked = [f"{share:.2f} of the way from {request.between[0].stem} to {request.between[1].stem}" for share in shares.tolist()]
+    elif request.diff and request.init:
+        stages = stages_of_diff(systems, drawings, read_sized(request.init, size), *request.diff, shares)
+        asked = [f"{share:.2f} of the way from {request.diff[0]} to {request.diff[1]}" for share in shares.tolist()]
+    return asked, draw_in_turn(stages, len(asked))
 
 
 def _asked(request: SampleRequest, system: System) -> list[str]:
@@ -98,9 +129,9 @@ def _hears_classes(system: System) -> bool:
     return bool(choice and choice.steering.classes)
 
 
-def _condition(system: System, asked: list[str]) -> Condition:
+def _condition(system: System, asked: list[str], embeddings: Tensor | None) -> Condition:
     labels = torch.tensor([system.config.classes.index(what) for what in asked]) if _hears_classes(system) else None
-    return system.condition(labels=labels, captions=asked if system.hears_captions else None)
+    return system.condition(labels=labels, captions=asked if system.hears_captions else None, embedding=embeddings)
 
 
 def _drawing(request: SampleRequest, system: System) -> Drawing:
@@ -192,11 +223,11 @@ class EvaluateRequest:
 
 def evaluate_pictures(request: EvaluateRequest, console: Console) -> int:
     """Print a row for each number of steps; with `out`, JSON of all figures and a sheet of the first pictures. The exit status."""
-    systems, judge, pictures = load_stages(request.model), load(request.judge, Judge), read_set(request.data)
+    models, judge, pictures = load_models(request.model), load(request.judge, Judge), read_set(request.data)
     rows = {}
-    for steps in request.steps or (systems[-1].config.steps,):
-        drawings = [_evaluated(request, system, steps) for system in systems]
-        verdict, made = judge_pictures(systems, judge, pictures, request.count, drawings)
+    for steps in request.steps or (models.stages[-1].config.steps,):
+        drawings = [_evaluated(request, system, steps) for system in models.stages]
+        verdict, made = judge_pictures(models, judge, pictures, request.count, drawings)
         rows[steps] = dataclasses.asdict(verdict)
         if request.out:
             _sheet(request.out, made[:64], steps)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from typer.core import TyperGroup
+
+from workflows.command_parts import options_of
 
 sample = typer.Typer(no_args_is_help=True, help="Draw pictures, clips or protein backbones from a trained model.")
 
@@ -29,46 +32,46 @@ CountOption = Annotated[int, typer.Option(help="How many of each prompt or label
 StepsOption = Annotated[int | None, typer.Option(help="Evaluations of the network; the model's own when not given.")]
 GuidanceOption = Annotated[float | None, typer.Option(help="1: as trained, more: closer to prompt or label.")]
 SeedOption = Annotated[int, typer.Option(help="Picture k of a seed is the same in every batch.")]
-InitOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Start from this picture (SDEdit).")]
-StrengthOption = Annotated[float, typer.Option(help="How much of --init is changed: 0 nothing, 1 all.")]
-MaskOption = Annotated[Path | None, typer.Option(metavar="FILE", help="White where --init is made anew, the rest is kept (inpainting).")]
-ControlOption = Annotated[Path | None, typer.Option(metavar="FILE", help="The picture that a ControlNet follows.")]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Options of all that is drawn."""
+
+    model: ModelOption
+    out: OutOption = Path("samples")
+    prompt: PromptOption = None
+    label: LabelOption = None
+    count: CountOption = 4
+    steps: StepsOption = None
+    guidance: GuidanceOption = None
+    seed: SeedOption = 0
+    init: Annotated[Path | None, typer.Option(metavar="FILE", help="Start from this picture or clip (SDEdit).")] = None
+    strength: Annotated[float, typer.Option(help="How much of --init is changed: 0 nothing, 1 all.")] = 0.7
+
+
+@dataclass(frozen=True)
+class OfPictures:
+    """Options of pictures alone."""
+
+    mask: Annotated[Path | None, typer.Option(metavar="FILE", help="White where --init is made anew, the rest is kept.")] = None
+    control: Annotated[Path | None, typer.Option(metavar="FILE", help="The picture that a ControlNet follows.")] = None
+    between: Annotated[tuple[Path, Path] | None, typer.Option(metavar="FILE FILE", help="From one picture to another (unCLIP).")] = None
+    diff: Annotated[tuple[str, str] | None, typer.Option(metavar="TEXT TEXT", help="Change --init from one text to another.")] = None
 
 
 @sample.command("image", no_args_is_help=True)
-def sample_image(
-    model: ModelOption,
-    out: OutOption = Path("samples"),
-    prompt: PromptOption = None,
-    label: LabelOption = None,
-    count: CountOption = 4,
-    steps: StepsOption = None,
-    guidance: GuidanceOption = None,
-    seed: SeedOption = 0,
-    init: InitOption = None,
-    strength: StrengthOption = 0.7,
-    mask: MaskOption = None,
-    control: ControlOption = None,
-) -> None:
+@options_of(Drawn, OfPictures)
+def sample_image(drawn: Drawn, of_pictures: OfPictures) -> None:
     """Pictures as PNG files."""
-    _sample(model, out, False, prompt, label, count, steps, guidance, seed, init, strength, mask, control)
+    _sample(drawn, of_pictures, video=False)
 
 
 @sample.command("video", no_args_is_help=True)
-def sample_video(
-    model: ModelOption,
-    out: OutOption = Path("samples"),
-    prompt: PromptOption = None,
-    label: LabelOption = None,
-    count: CountOption = 4,
-    steps: StepsOption = None,
-    guidance: GuidanceOption = None,
-    seed: SeedOption = 0,
-    init: InitOption = None,
-    strength: StrengthOption = 0.7,
-) -> None:
+@options_of(Drawn)
+def sample_video(drawn: Drawn) -> None:
     """Clips as GIF files."""
-    _sample(model, out, True, prompt, label, count, steps, guidance, seed, init, strength, None, None)
+    _sample(drawn, OfPictures(), video=True)
 
 
 @sample.command("backbone", no_args_is_help=True)
@@ -89,15 +92,14 @@ def sample_backbone(
         raise typer.Exit(sample_backbones(BackboneRequest(model, length, count, steps, seed, chains, out), console()))
 
 
-def _sample(model, out, video, prompt, label, count, steps, guidance, seed, init, strength, mask, control) -> None:  # type: ignore[no-untyped-def]
+def _sample(drawn: Drawn, of_pictures: OfPictures, *, video: bool) -> None:
     from workflows.options import console, exit_status
     from workflows.pictures import SampleRequest, sample_pictures
 
     with exit_status():
-        request = SampleRequest(
-            model, out, video, tuple(prompt or ()), tuple(label or ()), count, steps, guidance, seed, init, strength, mask, control
-        )
-        raise typer.Exit(sample_pictures(request, console()))
+        given = {**vars(drawn), **vars(of_pictures)}
+        prompts, labels = tuple(given.pop("prompt") or ()), tuple(given.pop("label") or ())
+        raise typer.Exit(sample_pictures(SampleRequest(video=video, prompts=prompts, labels=labels, **given), console()))
 
 
 @evaluate.command("structures", no_args_is_help=True)

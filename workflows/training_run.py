@@ -98,6 +98,12 @@ def _generator() -> type:
     return GeneratorTraining
 
 
+def _code_prior() -> type:
+    from structgen.tasks.code_prior import CodePriorTraining
+
+    return CodePriorTraining
+
+
 KINDS: dict[str, Callable[[], type]] = {
     "structure": _structure,
     "confidence": _confidence,
@@ -108,6 +114,7 @@ KINDS: dict[str, Callable[[], type]] = {
     "judge": _judge,
     "captioner": _captioner,
     "generator": _generator,
+    "code_prior": _code_prior,
 }
 
 

@@ -24,6 +24,7 @@ class PictureSet:
     captions: tuple[str, ...] = ()  # one each, or none at all
     velocity: np.ndarray | None = None  # [n, 2], columns and rows a frame at the start
     where: str = ""  # the file or folder
+    embeddings: np.ndarray | None = None  # [n, c], of a CLIP
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -35,10 +36,11 @@ class PictureSet:
     def take(self, index: np.ndarray) -> PictureSet:
         """The pictures at `index`, in its order."""
         captions = tuple(self.captions[i] for i in index) if self.captions else ()
-        velocity = None if self.velocity is None else self.velocity[index]
+        velocity, embeddings = (None if given is None else given[index] for given in (self.velocity, self.embeddings))
         return replace(
-            self, pixels=self.pixels[index], held_out=self.held_out[index], labels=self.labels[index], captions=captions, velocity=velocity
-        )
+            self, pixels=self.pixels[index], held_out=self.held_out[index], labels=self.labels[index], captions=captions,
+            velocity=velocity, embeddings=embeddings,
+        )  # fmt: skip
 
     def part(self, held_out: bool) -> PictureSet:
         """What is held out, or the rest. Raises `InputError` if there is none."""

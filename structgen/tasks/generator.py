@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from structgen.errors import ConfigError
+from structgen.errors import CheckpointError, ConfigError
 from structgen.generative import CosMap, Drop, LogitNormal, LogNormal, Mode, Objective, Rng, TimeSampler, generators
 from structgen.generative.ema import Weights
 from structgen.pictures.edges import edges
@@ -25,12 +25,13 @@ from structgen.tasks.latents import holds_latents, read_latents
 from structgen.tasks.task import Context, Task
 from structgen.train import Metrics
 from structgen.vision.cascade import Lower, Scale
-from structgen.vision.condition import Condition, emptied
+from structgen.vision.condition import Condition, emptied, without_words
 from structgen.vision.controlnet import ControlNet
 from structgen.vision.files import Coded, Text, config_json, load, model_file, save
 from structgen.vision.formulations import Trajectory
+from structgen.vision.prior import EmbeddingCodec
 from structgen.vision.students import PictureDistillation, student_of
-from structgen.vision.system import NetworkChoice, System, SystemConfig
+from structgen.vision.system import CodecChoice, NetworkChoice, System, SystemConfig, Vector
 from structgen.vision.unet import UNet
 from structgen.vision.words import Vocabulary
 
@@ -51,7 +52,8 @@ class Density(Enum):
 class GeneratorTraining:
     """What `task:` of `kind: generator` holds. `codec` and `text` are model files; without them pixels are diffused and classes heard.
 
-    `reduced`: how many times smaller than those of the set the pictures are; `lower`: what a later stage of a cascade is given of them.
+    `reduced`: how many times smaller than those of the set the pictures are; `lower`: what a later stage of a cascade is given of them;
+    `vector` picture: the embeddings of whole pictures are told, as unCLIP's decoder is (Ramesh et al. 2022, section 2.1).
 
     With `distillation` the run's `init` is a teacher, and all that it is (network, codec, words) is the student's; of the rest only
     `batches` and what is held out are heard.
@@ -63,12 +65,14 @@ class GeneratorTraining:
     lower: Lower | None = None
     text: str = ""
     words: int = 0  # without `text`: captions of at most so many tokens are heard word by word
+    vector: Vector = Vector.TEXT
     trajectory: Trajectory = Trajectory.RF
     density: Density = Density.LOGIT_NORMAL
     mean: float = 0.0  # of the logit-normal and log-normal densities
     std: float = 1.0
     scale: float = 1.29  # of the mode density
     drop: float = 0.1
+    drop_words: float = 0.0  # of captions alone: a decoder must listen to the embedding
     steps: int = 30  # of sampling, kept in the model file
     guidance: float = 2.0
     distillation: PictureDistillation | None = None
@@ -116,7 +120,7 @@ class GeneratorTask(Task[Batch]):
         """The set, or its latents, and the size of a picture in pixels."""
         settings, folder = self.settings, self.context.data
         if not self.encoded:
-            pictures = reduced(read_set(folder, settings.side), settings.reduced)
+            pictures = reduced(embedded(read_set(folder, settings.side), settings), settings.reduced)
             size = tuple(int(n) for n in pictures.pixels.shape[1:])
             return pictures, (size[0], settings.batches.frames, *size[2:]) if settings.batches.frames else size
         if not settings.codec or settings.reduced != Scale() or settings.batches != Batching(size=settings.batches.size):
@@ -141,8 +145,10 @@ class GeneratorTask(Task[Batch]):
     def loss(self, example: Batch, rng: torch.Generator) -> tuple[Tensor, Metrics]:
         x = example.x.to(self.context.device)
         cond = self._given(self.condition(self.train, example.index), x, rng)
+        share = self.settings.drop_words
+        objective = Drop(self.objective, without_words, share) if share else self.objective
         with autocast(self.context.device, self.context.precision):
-            loss = self.objective(self.system.denoiser(), x, cond, rng)
+            loss = objective(self.system.denoiser(), x, cond, rng)
         return loss.total.mean(), {name: part.mean().item() for name, part in loss.parts.items()}
 
     def condition(self, pictures: PictureSet, index: Tensor) -> Condition:
@@ -152,7 +158,8 @@ class GeneratorTask(Task[Batch]):
         if isinstance(self.network, ControlNet):
             control = to_float(edges(pictures.pixels[index.numpy()])).to(self.context.device)
         captions = [pictures.captions[i] for i in index.tolist()] if self.system.hears_captions else None
-        return dataclasses.replace(self.system.condition(labels=labels, captions=captions), control=control)
+        embedding = None if pictures.embeddings is None else torch.from_numpy(pictures.embeddings)[index].to(self.context.device)
+        return dataclasses.replace(self.system.condition(labels=labels, captions=captions, embedding=embedding), control=control)
 
     def _given(self, cond: Condition, x: Tensor, rng: Rng) -> Condition:
         """The condition with what a later stage of a cascade is given."""
@@ -196,6 +203,18 @@ def _started(
     return student, settings.distillation.objective(teacher)
 
 
+@torch.no_grad()
+def embedded(pictures: PictureSet, settings: GeneratorTraining) -> PictureSet:
+    """The set with the embeddings of its pictures, if they are told. Raises `ConfigError` where the pictures are cut or mirrored."""
+    if settings.vector is Vector.TEXT:
+        return pictures
+    if not settings.text or settings.batches != Batching(size=settings.batches.size):
+        raise ConfigError("task.vector: embeddings are those of whole pictures by a CLIP: name it in task.text, and cut and mirror nothing")
+    clip = load(Path(settings.text), Text).clip
+    parts = np.array_split(pictures.pixels, -(-len(pictures) // ENCODED_AT_ONCE))
+    return dataclasses.replace(pictures, embeddings=np.concatenate([clip.pictures(to_float(part)).numpy() for part in parts]))
+
+
 def reduced(pictures: PictureSet, scale: Scale) -> PictureSet:
     """The set made smaller."""
     if scale == Scale():
@@ -216,9 +235,24 @@ def controlled_base(context: Context, encoded: bool) -> UNet:
     return base
 
 
+def load_codec(path: Path, pictures: PictureSet) -> Coded:
+    """The codec of a file. That of a CLIP's file gives embeddings of pictures, measured on those that are trained on: for a prior."""
+    model = load(path, nn.Module)
+    if isinstance(model, Coded):
+        return model
+    if not isinstance(model, Text):
+        raise CheckpointError(f"{path}: holds a {type(model).__name__}; expected a codec, or for a prior a CLIP")
+    codec = EmbeddingCodec(model.config.clip)
+    codec.take(model.clip)
+    codec.fit(pictures.part(False).tensor())
+    coded = Coded(CodecChoice(embedding=model.config.clip))
+    coded.codec.load_state_dict(codec.state_dict())
+    return coded
+
+
 def start_system(settings: GeneratorTraining, pictures: PictureSet, size: tuple[int, ...]) -> System:
     """The network with new weights beside the codec and the text encoder of the files that the settings name."""
-    codec = load(Path(settings.codec), Coded) if settings.codec else None
+    codec = load_codec(Path(settings.codec), pictures) if settings.codec else None
     text = load(Path(settings.text), Text) if settings.text else None
     words = Vocabulary.of(pictures.captions, settings.words) if settings.words and not text else None
     config = SystemConfig(
@@ -227,6 +261,7 @@ def start_system(settings: GeneratorTraining, pictures: PictureSet, size: tuple[
         trajectory=settings.trajectory,
         codec=codec.config if codec else None,
         lower=settings.lower,
+        vector=settings.vector,
         text=text.config if text else None,
         words=words,
         classes=pictures.classes,

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from structgen.errors import ConfigError
 from structgen.generative.ema import Weights
-from structgen.pictures.files import read_set
 from structgen.pictures.sets import PictureSet
 from structgen.precision import autocast
-from structgen.tasks.batches import Batch, Batching, draw_batch, first_cut
-from structgen.tasks.task import Context, Task
+from structgen.tasks.batches import Batch, Batching, first_cut
+from structgen.tasks.pictures import PictureTask, read_classed
+from structgen.tasks.task import Context
 from structgen.train import Metrics
-from structgen.vision.files import config_json, save
 from structgen.vision.judge import Judge, JudgeConfig
 
 SHIFT = 2  # pixels by which pictures are moved at random
@@ -37,22 +33,13 @@ class JudgeTraining:
         return JudgeTask(self, context)
 
 
-class JudgeTask(Task[Batch]):
+class JudgeTask(PictureTask[Judge]):
     """Cross-entropy of the classes of pictures that are moved a little."""
 
-    network: Judge
-
     def __init__(self, settings: JudgeTraining, context: Context) -> None:
-        self.settings, self.context = settings, context
-        pictures = read_set(context.data, settings.side)
-        if not pictures.classes:
-            raise ConfigError(f"{context.data}: a judge needs classes; give a set with labels, or folders as classes")
-        self.train, self.held_out = pictures.part(False), pictures.part(True)
-        channels = int(pictures.pixels.shape[1]) * (settings.batches.frames or pictures.pixels.shape[2] if pictures.is_video else 1)
-        self.network = Judge(JudgeConfig(channels, pictures.classes, settings.widths)).to(context.device)
-
-    def example(self, place: int) -> Batch:
-        return draw_batch(self.train, self.settings.batches, place, self.context.seed)
+        self.settings, parts = settings, read_classed(context.data, settings.side)
+        config = JudgeConfig(parts.channels(settings.batches), parts.train.classes, settings.widths)
+        super().__init__(Judge(config), parts, settings.batches, context)
 
     def loss(self, example: Batch, rng: torch.Generator) -> tuple[Tensor, Metrics]:
         x = example.x.to(self.context.device)
@@ -62,18 +49,10 @@ class JudgeTask(Task[Batch]):
             logits = self.network(torch.roll(x, (rows, columns), (-2, -1))).float()
         return F.cross_entropy(logits, labels), {"accuracy": (logits.argmax(1) == labels).float().mean().item()}
 
-    def config(self) -> str:
-        return config_json(self.network)
-
-    def publish(self, average: Weights, path: Path, *, card: str) -> None:
-        save(self.network, path, card=card, weights=average)
-
     @torch.no_grad()
     def validate(self, average: Weights) -> Metrics:
         """Accuracy on held-out pictures."""
-        network = copy.deepcopy(self.network).eval()
-        network.load_state_dict(average)
-        return {"accuracy": accuracy(network, self.held_out, self.settings)}
+        return {"accuracy": accuracy(self.averaged(average), self.held_out, self.settings)}
 
 
 def accuracy(network: Judge, pictures: PictureSet, settings: JudgeTraining) -> float:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from structgen.errors import ConfigError
 from structgen.generative.ema import Weights
-from structgen.pictures.files import read_set
 from structgen.pictures.sets import PictureSet
 from structgen.precision import autocast
-from structgen.tasks.batches import Batch, Batching, draw_batch, first_cut
-from structgen.tasks.task import Context, Task
+from structgen.tasks.batches import Batch, Batching, first_cut
+from structgen.tasks.pictures import PictureTask, read_captioned
+from structgen.tasks.task import Context
 from structgen.train import Metrics
 from structgen.vision.clip import ClipConfig, contrastive_loss
-from structgen.vision.files import Text, config_json, save
+from structgen.vision.files import Text
 from structgen.vision.system import TextConfig
 from structgen.vision.words import Vocabulary
 
@@ -50,26 +47,15 @@ class TextTraining:
         return TextTask(self, context)
 
 
-class TextTask(Task[Batch]):
+class TextTask(PictureTask[Text]):
     """The contrastive loss; pictures with equal captions are all right for each other."""
 
-    network: Text
-
     def __init__(self, settings: TextTraining, context: Context) -> None:
-        self.settings, self.context = settings, context
-        pictures = read_set(context.data, settings.side)
-        if not pictures.captions:
-            raise ConfigError(f"{context.data}: these pictures have no captions; put NAME.txt beside every NAME.png, or give another set")
-        self.train, self.held_out = pictures.part(False), pictures.part(True)
-        self.words = Vocabulary.of(self.train.captions, settings.length, settings.rarest)
-        frames = (settings.batches.frames or pictures.pixels.shape[2]) if pictures.is_video else 1
-        towers = settings.towers
-        config = ClipConfig(int(pictures.pixels.shape[1]) * frames, len(self.words), settings.length)
+        self.settings, parts = settings, read_captioned(context.data, settings.side)
+        self.words = Vocabulary.of(parts.train.captions, settings.length, settings.rarest)
+        config, towers = ClipConfig(parts.channels(settings.batches), len(self.words), settings.length), settings.towers
         config = replace(config, width=towers.width, depth=towers.depth, heads=towers.heads, widths=towers.widths, c_shared=towers.c_shared)
-        self.network = Text(TextConfig(config, self.words)).to(context.device)
-
-    def example(self, place: int) -> Batch:
-        return draw_batch(self.train, self.settings.batches, place, self.context.seed)
+        super().__init__(Text(TextConfig(config, self.words)), parts, settings.batches, context)
 
     def loss(self, example: Batch, rng: torch.Generator) -> tuple[Tensor, Metrics]:
         clip = self.network.clip
@@ -79,18 +65,10 @@ class TextTask(Task[Batch]):
             pictures, (_, texts) = clip.pictures(example.x.to(self.context.device)), clip.texts(tokens)
         return contrastive_loss(pictures.float(), texts.float(), clip.scale(), same), {}
 
-    def config(self) -> str:
-        return config_json(self.network)
-
-    def publish(self, average: Weights, path: Path, *, card: str) -> None:
-        save(self.network, path, card=card, weights=average)
-
     @torch.no_grad()
     def validate(self, average: Weights) -> Metrics:
         """How often a held-out picture finds its caption first among the distinct ones, and how often chance would."""
-        network = copy.deepcopy(self.network).eval()
-        network.load_state_dict(average)
-        found, count = retrieval(network, self.held_out, self.settings.batches, self.settings.held_out)
+        found, count = retrieval(self.averaged(average), self.held_out, self.settings.batches, self.settings.held_out)
         return {"recall_at_1": found, "chance": 1 / count}
 
 

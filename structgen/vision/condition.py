@@ -53,6 +53,16 @@ def emptied(cond: Condition, lost: Tensor) -> Condition:
     )
 
 
+def without_words(cond: Condition, lost: Tensor) -> Condition:
+    """The condition in which the examples `lost` [b] bool have no tokens; for `Drop`."""
+    return replace(emptied(cond, lost), label=cond.label, vector=cond.vector)
+
+
+def says_something(cond: Condition) -> bool:
+    """Whether there is a class, a vector or tokens: what `emptied` takes away."""
+    return not (cond.label is None and cond.vector is None and cond.tokens is None)
+
+
 def empty_and_given(cond: Condition, size: int) -> Condition:
     """2 `size` examples, first those that say nothing: for `classifier_free_at_once`."""
     both = cond.each(lambda value: torch.cat([value, value]))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from structgen.errors import ConfigError
 from structgen.generative import Denoise, Rng, classifier_free_at_once, generators, normal_like, sample
-from structgen.vision.condition import Condition, empty_and_given
+from structgen.vision.condition import Condition, empty_and_given, says_something
 from structgen.vision.editing import keeping, start_from, start_time
 from structgen.vision.system import System
 
@@ -32,12 +32,18 @@ class Drawing:
     guidance: float = 2.0
     seed: int = 0
     strength: float = 1.0  # with a given picture: the share of the noise's way from which it is drawn again
+    alike: bool = False  # all pictures from the noise of the first: what differs is what they are told
+
+    def generators(self, count: int) -> list[torch.Generator]:
+        """One a picture, each from its start."""
+        return [generators(self.seed, 1, first=0 if self.alike else k)[0] for k in range(count)]
 
 
 def guided(system: System, cond: Condition, count: int, weight: float) -> Denoise:
-    """The denoiser of `count` examples with classifier-free guidance: two predictions in one call, unless the weight is 1."""
+    """The denoiser of `count` examples with classifier-free guidance: two predictions in one call, unless the weight is 1 or
+    there is nothing to leave out."""
     denoiser = system.denoiser()
-    if weight == 1:
+    if weight == 1 or not says_something(cond):
         return partial(denoiser, cond=cond)
     return classifier_free_at_once(partial(denoiser, cond=empty_and_given(cond, count)), weight)
 
@@ -52,14 +58,16 @@ def draw(
     given: Tensor | None = None,
     change: Change = unchanged,
     low: Tensor | None = None,
+    noise: Tensor | None = None,
 ) -> Tensor:
     """Pixels [count, *size] in [-1, 1], one generator a picture: picture k of a seed is the same in any batch.
 
     `given` [count, *size] are pictures to start from (with `drawing.strength`); `change` acts on the denoiser (`editing.keeping`); `low` is
-    what a later stage of a cascade enlarges, and its frames stay bit for bit where only time grows. Raises `ConfigError` for pictures of
+    what a later stage of a cascade enlarges, and its frames stay bit for bit where only time grows; `noise` is the state to begin from in
+    place of one by the seed. Raises `ConfigError` for pictures of
     another size than the model's, and for a stage without what it enlarges.
     """
-    formulation, lower, rng, kept = system.formulation, system.config.lower, generators(drawing.seed, count), None
+    formulation, lower, rng, kept = system.formulation, system.config.lower, drawing.generators(count), None
     if lower is not None:
         if low is None:
             raise ConfigError("this model enlarges what another one makes: name both in the file of a cascade")
@@ -68,7 +76,7 @@ def draw(
     denoise = denoise if kept is None else keeping(formulation.path, denoise, *kept)
     if given is not None and drawing.strength == 0:
         return system.decoded(system.encoded(_fitting(system, given)))
-    start, x = _start(system, given, count, drawing, rng)
+    start, x = (formulation.start, noise) if noise is not None else _start(system, given, count, drawing, rng)
     made = system.decoded(sample(formulation.path, denoise, formulation.solver(), formulation.grid(drawing.steps, start), x, rng))
     return made if kept is None else torch.lerp(made, *kept)  # exact where the sampler has rounded
 

@@ -18,6 +18,7 @@ from structgen.errors import CheckpointError, ConfigError
 from structgen.io.checkpoint import read_checkpoint, write_checkpoint
 from structgen.vision.clip import Clip
 from structgen.vision.coca import Coca, CocaConfig
+from structgen.vision.code_prior import CodePrior, CodePriorConfig
 from structgen.vision.codec import Codec
 from structgen.vision.judge import Judge, JudgeConfig
 from structgen.vision.system import CodecChoice, System, SystemConfig, TextConfig
@@ -51,6 +52,7 @@ KINDS: Mapping[str, tuple[type, Callable[[Any], nn.Module]]] = MappingProxyType(
         "judge": (JudgeConfig, Judge),
         "captioner": (CocaConfig, Coca),
         "generator": (SystemConfig, System),
+        "code_prior": (CodePriorConfig, CodePrior),
     }
 )
 
@@ -81,9 +83,10 @@ def load(path: Path, cls: type[M]) -> M:
 
 
 def model_file(named: Path) -> Path:
-    """The file, or the shipped model of that name."""
-    shipped = SHIPPED / f"{named.name}.safetensors"
-    return shipped if not named.is_file() and named.parent == Path() and shipped.exists() else named
+    """The file, or the shipped model or cascade of that name."""
+    if named.is_file() or named.parent != Path():
+        return named
+    return next((path for suffix in ("yaml", "safetensors") if (path := SHIPPED / f"{named.name}.{suffix}").exists()), named)
 
 
 def card(path: Path) -> str:

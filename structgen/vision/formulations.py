@@ -51,8 +51,8 @@ SIGMA_DATA = 1.0  # latents are scaled to it
 
 
 class Trajectory(Enum):
-    """A row of SD3's table 1 without its density of times, and `x/rf`: the network says the data and the velocity is compared (Li & He
-    2025), for pixels in patches with more numbers than the network is wide."""
+    """A row of SD3's table 1 without its density of times; `x/rf`: the network says the data and the velocity is compared (Li & He 2025),
+    for pixels in patches with more numbers than the network is wide; and `x/cos`: data said and compared, as by unCLIP's prior."""
 
     RF = "rf"
     X_RF = "x/rf"
@@ -62,6 +62,7 @@ class Trajectory(Enum):
     EDM = "edm"
     EDM_RF = "edm/rf"
     EDM_COS = "edm/cos"
+    X_COS = "x/cos"
 
 
 class Student(Enum):
@@ -224,5 +225,6 @@ TRAJECTORIES: Mapping[Trajectory, Formulation] = MappingProxyType(
         Trajectory.EDM: _edm(LogNormal()),
         Trajectory.EDM_RF: _edm(Odds()),
         Trajectory.EDM_COS: _edm(Tangents()),
+        Trajectory.X_COS: Formulation(Cosine(), ReadData(), _EDGES, Constant(), data_error, LAST, FIRST),
     }
 )

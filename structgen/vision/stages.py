@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from structgen.errors import ConfigError
+from structgen.vision.cascade import Lower
 from structgen.vision.condition import Condition
 from structgen.vision.draw import Change, Drawing, draw, unchanged
 from structgen.vision.system import System
@@ -20,6 +21,20 @@ class Stage:
     system: System
     cond: Condition
     drawing: Drawing
+    noise: Tensor | None = None  # the state to begin from; None: noise of the seed
+
+    def require_noise(self) -> Tensor:
+        """The state to begin from. Raises `ConfigError` where it is not given."""
+        if self.noise is None:
+            raise ConfigError("this stage begins from noise of its seed: none is given")
+        return self.noise
+
+    @property
+    def lower(self) -> Lower:
+        """What it enlarges. Raises `ConfigError` for a model that makes pictures from noise alone."""
+        if self.system.config.lower is None:
+            raise ConfigError("a model that makes pictures from noise alone cannot be a later stage of a cascade")
+        return self.system.config.lower
 
 
 def draw_in_turn(
@@ -29,11 +44,16 @@ def draw_in_turn(
 
     Stages have noise of their own, so picture k of a seed is the same in any batch here too.
     """
-    made = [draw(stages[0].system, stages[0].cond, count, stages[0].drawing, given=given, change=change, low=low)]
-    for n, stage in enumerate(stages[1:], 1):
-        own = replace(stage.drawing, seed=stage.drawing.seed + (n << 32))
-        made.append(draw(stage.system, stage.cond, count, own, low=made[-1]))
+    first, *others = apart(stages)
+    made = [draw(first.system, first.cond, count, first.drawing, given=given, change=change, low=low, noise=first.noise)]
+    for stage in others:
+        made.append(draw(stage.system, stage.cond, count, stage.drawing, low=made[-1], noise=stage.noise))
     return made
+
+
+def apart(stages: Sequence[Stage]) -> list[Stage]:
+    """The stages with a seed each, the first as it is."""
+    return [replace(stage, drawing=replace(stage.drawing, seed=stage.drawing.seed + (n << 32))) for n, stage in enumerate(stages)]
 
 
 def check_stages(systems: Sequence[System], names: Sequence[str]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any
 
 import torch
@@ -14,11 +15,12 @@ from structgen.generative import Denoiser
 from structgen.vision.cascade import Lower
 from structgen.vision.clip import Clip, ClipConfig
 from structgen.vision.codec import Codec, CodecConfig, ImageCodec
-from structgen.vision.condition import Condition
+from structgen.vision.condition import Condition, without_words
 from structgen.vision.controlnet import ControlledConfig, ControlNet
 from structgen.vision.dit import DiT, DiTConfig
 from structgen.vision.formulations import TRAJECTORIES, Formulation, Student, Trajectory
 from structgen.vision.mmdit import MMDiT, MMDiTConfig
+from structgen.vision.prior import EmbeddingCodec, Prior, PriorConfig, unit_variance
 from structgen.vision.unet import UNet, UNetConfig
 from structgen.vision.video_codec import VideoCodec, VideoCodecConfig
 from structgen.vision.video_unet import VideoUNet, VideoUNetConfig
@@ -34,10 +36,11 @@ class NetworkChoice:
     unet: UNetConfig | None = None
     video_unet: VideoUNetConfig | None = None
     controlnet: ControlledConfig | None = None
+    prior: PriorConfig | None = None
 
     def build(self) -> nn.Module:
         """Raises `ConfigError` unless exactly one is given."""
-        return _only(self, {"dit": DiT, "mmdit": MMDiT, "unet": UNet, "video_unet": VideoUNet, "controlnet": ControlNet.of})
+        return _only(self, {"dit": DiT, "mmdit": MMDiT, "unet": UNet, "video_unet": VideoUNet, "controlnet": ControlNet.of, "prior": Prior})
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,11 @@ class CodecChoice:
 
     image: CodecConfig | None = None
     video: VideoCodecConfig | None = None
+    embedding: ClipConfig | None = None
 
     def build(self) -> Codec:
         """Raises `ConfigError` unless exactly one is given."""
-        return _only(self, {"image": ImageCodec, "video": VideoCodec})
+        return _only(self, {"image": ImageCodec, "video": VideoCodec, "embedding": EmbeddingCodec})
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,13 @@ class TextConfig:
 
     clip: ClipConfig
     words: Vocabulary
+
+
+class Vector(Enum):
+    """What `Condition.vector` is, of the CLIP: the caption's embedding, or a picture's, which a decoder makes visible again."""
+
+    TEXT = "text"
+    PICTURE = "picture"
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,7 @@ class SystemConfig:
     lower: Lower | None = None
     text: TextConfig | None = None
     words: Vocabulary | None = None
+    vector: Vector = Vector.TEXT
     classes: tuple[str, ...] = ()
     steps: int = 30
     guidance: float = 2.0
@@ -114,19 +126,37 @@ class System(nn.Module):
     def hears_captions(self) -> bool:
         return self.clip is not None or self.config.words is not None
 
-    def condition(self, *, labels: Tensor | None = None, captions: Sequence[str] | None = None) -> Condition:
-        """Classes and captions, as far as the model hears them. Raises `ConfigError` for those that it does not."""
-        if captions is None:
-            return Condition(label=labels)
-        if self.config.words is not None:
+    def condition(
+        self, *, labels: Tensor | None = None, captions: Sequence[str] | None = None, embedding: Tensor | None = None
+    ) -> Condition:
+        """Classes, captions and the CLIP embeddings of pictures [b, c], as far as the model hears them. Raises `ConfigError` for captions
+        that it does not hear, and for a decoder without embeddings. Embeddings without captions: no words are heard."""
+        if self.config.words is not None and captions is not None:
             tokens, seen, whole = self.config.words.one_hot(captions)
             return Condition(label=labels, tokens=tokens, mask=seen, vector=whole)
         if self.clip is None or self.config.text is None:
-            raise ConfigError("this model was trained without captions: give a label")
-        tokens = self.config.text.words.encode(captions).to(self.clip.log_scale.device)
-        with torch.no_grad():
-            words, whole = self.clip.texts(tokens)
-        return Condition(label=labels, tokens=words, mask=tokens != PADDING, vector=whole)
+            if captions is not None:
+                raise ConfigError("this model was trained without captions: give a label")
+            return Condition(label=labels)
+        said = [""] * len(embedding) if captions is None and embedding is not None else captions
+        if said is None:
+            return Condition(label=labels)
+        cond = replace(heard(self.clip, self.config.text.words, said), label=labels)
+        if captions is None:
+            cond = without_words(cond, torch.ones(len(said), dtype=torch.bool, device=self.clip.log_scale.device))
+        if self.config.vector is Vector.TEXT:
+            return cond
+        if embedding is None:
+            raise ConfigError("this model shows the embedding of a picture: name it with a prior in the file of a cascade")
+        return replace(cond, vector=unit_variance(embedding))
+
+
+@torch.no_grad()
+def heard(clip: Clip, words: Vocabulary, captions: Sequence[str]) -> Condition:
+    """Captions as a CLIP hears them: a vector a word, and one for the whole."""
+    tokens = words.encode(captions).to(clip.log_scale.device)
+    of_words, whole = clip.texts(tokens)
+    return Condition(tokens=of_words, mask=tokens != PADDING, vector=whole)
 
 
 def _only(choice: Any, classes: dict[str, Callable[[Any], Any]]) -> Any:

@@ -128,7 +128,7 @@ def raw_output(trajectory: Trajectory, ends: Endpoints, x: torch.Tensor, t: torc
     alpha, sigma = (c[:, None] for c in path.alpha_sigma(t))
     if trajectory is Trajectory.RF:
         return ends.noise - ends.data
-    if trajectory is Trajectory.X_RF:
+    if trajectory in (Trajectory.X_RF, Trajectory.X_COS):
         return ends.data
     if trajectory is Trajectory.EPS_LINEAR:
         return ends.noise
