@@ -17,13 +17,14 @@ ATOMS = dict(zip(AMINO_ACIDS, (5, 11, 8, 8, 6, 9, 9, 4, 10, 8, 8, 9, 8, 11, 7, 6
 
 @dataclass(frozen=True)
 class Made:
-    """A chain to write: a helix whose side-chain atoms lie around their CA."""
+    """A chain to write: a helix whose side-chain atoms lie around their CA, or a backbone that is given."""
 
     id: str
     sequence: str
     split: str = "train"
     tier: str = "full"
     profile: bool = False
+    backbone: np.ndarray | None = None  # [n, 3, 3] angstrom: N, CA, C
 
 
 def random_chains(rng: np.random.Generator, count: int, length: int, **fields: str | bool) -> list[Made]:
@@ -69,12 +70,16 @@ def write_archive(folder: Path, chains: Sequence[Made], rng: np.random.Generator
 
 def _mask(chain: Made) -> np.ndarray:
     """[n, 14]: all atoms of each residue, or its backbone."""
+    if chain.backbone is not None:
+        return (np.arange(14) < 3).astype(np.int64) * np.ones((len(chain.sequence), 1), np.int64)
     counts = np.array([4 if chain.tier == "bb" else ATOMS[a] for a in chain.sequence])
     return (np.arange(14) < counts[:, None]).astype(np.int64)
 
 
 def _positions(chain: Made, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """[atoms, 3] int16 hundredths of an angstrom; atom 1 of a residue is its CA."""
+    if chain.backbone is not None:
+        return np.round(100 * (chain.backbone - chain.backbone[:, 1].mean(0))).astype(np.int16).reshape(-1, 3)
     turn, n = np.radians(100) * np.arange(len(mask)), len(mask)
     trace = np.stack([2.3 * np.cos(turn), 2.3 * np.sin(turn), 1.5 * (np.arange(n) - n / 2)], -1)
     around = rng.normal(size=(n, 14, 3)) * 1.5

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from structgen.store import replace_file
-from structgen.tasks.structure import means
+from structgen.tasks.crops import means
 from structgen.train import Metrics
 
 log = logging.getLogger(__name__)

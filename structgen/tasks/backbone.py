@@ -12,7 +12,8 @@ from typing import Literal
 from structgen.alphafold3.training import LossTerms
 from structgen.features.chains import ChainRecord
 from structgen.features.examples import Crops
-from structgen.tasks.structure import HeldOut, Selection, StructureTask, StructureTraining
+from structgen.tasks.crops import HeldOut, Selection
+from structgen.tasks.structure import StructureTask, StructureTraining
 from structgen.tasks.task import Context
 
 HIDDEN = "G"

@@ -30,7 +30,8 @@ from structgen.features.examples import Crops, draw_example
 from structgen.generative import generators
 from structgen.generative.ema import Weights
 from structgen.store import replace_file
-from structgen.tasks.structure import means, with_weights
+from structgen.tasks.crops import means
+from structgen.tasks.structure import with_weights
 from structgen.tasks.task import Context, Task
 from structgen.train import Metrics
 

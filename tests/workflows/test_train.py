@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from workflows.train import Limits, World, train
 from workflows.training_log import curves, read_rows
 from workflows.training_run import TrainingRun, read_run
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CONFIG = """
 kind: structure
 seed: 3
@@ -50,15 +51,6 @@ task:
 optimisation: {warmup_steps: 2}
 """
 FILES = ("state.safetensors", "model.safetensors")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """The order of sums, and so the last bits, depend on the number of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

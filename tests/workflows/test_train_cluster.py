@@ -57,12 +57,11 @@ def test_tensors_of_any_type_become_their_means(tmp_path: Path) -> None:
         assert [t.flatten().tolist() for t in found] == [[0.5] * 3, [5.0] * 4, [1.0]] and found[2].dtype == torch.float64
 
 
-def test_the_same_weights_give_the_same_losses_in_process_and_on_ray(run: TrainingRun, tmp_path: Path, ray_session: None) -> None:
+def test_the_same_weights_give_the_same_losses_in_process_and_on_ray(
+    run: TrainingRun, tmp_path: Path, ray_session: None, one_thread: None
+) -> None:
     """One worker makes the very run of one process; two share every step's crops and have its losses and weights but for rounding."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     train(run, tmp_path / "inside")
-    torch.set_num_threads(threads)
     for workers in (1, 2):
         assert train_on_cluster(run, tmp_path / f"ray{workers}", Cluster("auto", workers)) == 4
     losses = {name: [row["loss"] for row in read_rows(tmp_path / name / "log.jsonl")] for name in ("inside", "ray1", "ray2")}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from workflows.train import train
 from workflows.training_log import read_rows
 from workflows.training_run import TrainingRun, read_run, task_settings
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 ROLLOUTS = Rollouts(count=4, held_out=1, shortest=12, longest=20, samples=2, steps=2)
 RUN = TrainingRun(
     kind="confidence",
@@ -40,15 +40,6 @@ def train_confidence(model: Path, chains: ChainSet, out: Path, *, task: dict[str
     """The run with some of its settings changed."""
     run = dataclasses.replace(RUN, init=str(model), data=str(chains.folder), **changes)
     return train(dataclasses.replace(run, task=run.task | (task or {})), out)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """The order of sums, and so the last bits, depend on the number of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
