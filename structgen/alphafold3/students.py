@@ -22,7 +22,7 @@ from structgen.alphafold3.training import repeat
 from structgen.errors import ConfigError
 from structgen.features.examples import Example
 from structgen.generative import Ddim, Objective
-from structgen.generative.distill import Adjacent, Consistency, Progressive, inverse_gap
+from structgen.generative.distill import Adjacent, Consistency, Progressive
 from structgen.generative.path import Path, Time
 from structgen.generative.weights import Edm
 from structgen.typing import Float, Tensor
@@ -72,13 +72,10 @@ def student_sampling(teacher: Sampling, method: str, steps: int) -> Sampling:
     return replace(plain, gamma_0=RAISED, gamma_min=0.0, last_sigma="sigma_min", sigma_max=highest, sigma_min=lowest)
 
 
-def check_teacher(teacher: Config, terms: Distillation, name: str) -> None:
-    """Raises `ConfigError` for a consistency student, which says nothing of the flow that a student would follow, and for a consistency
-    student of a flow-matching head: that starts at noise alone, where the method's weight is 0."""
+def check_teacher(teacher: Config, name: str) -> None:
+    """Raises `ConfigError` for a consistency student, which says nothing of the flow that a student would follow."""
     if teacher.sampling.gamma_0 == RAISED:
         raise ConfigError(f"init: {name} is a consistency student itself; take its teacher")
-    if teacher.head.objective == "flow" and terms.method == "consistency":
-        raise ConfigError(f"task.distillation.method: {name} has a flow-matching head; take 'progressive'")
 
 
 def deterministic_times(teacher: Sampling, steps: int, sigma_data: float, path: Path = EXPLODING) -> Float[Tensor, " steps_plus_1"]:
@@ -118,16 +115,20 @@ class StudentLoss:
         times = deterministic_times(self.teacher.config.sampling, self.terms.teacher_steps, sigma_data, path)
         if self.terms.method == "progressive":
             return Progressive(path, teach, times, self.terms.stride, weight=Edm(sigma_data), error=error)
-        weight = _PerSigma(sigma_data)
+        weight = _PerStep(sigma_data)
         # the student itself without gradient is the target: no average of it is needed (Song & Dhariwal 2023, section 3.2)
         return Consistency(path, Adjacent(times), teach, solver=Ddim(), weight=weight, error=error)
 
 
 @dataclass(frozen=True)
-class _PerSigma:
-    """`inverse_gap` for squared errors in units of `sigma_data`: no unit is left."""
+class _PerStep:
+    """1 / (sigma_t - sigma_s) for squared errors in units of `sigma_data`: no unit is left.
+
+    Where alpha is 1 this is `inverse_gap` (Song & Dhariwal 2023, section 3.1). That one is in noise levels sigma / alpha, whose difference
+    is infinite where a straight path begins with noise alone: a student would never learn its first step.
+    """
 
     sigma_data: float
 
     def __call__(self, path: Path, t: Time, s: Time) -> Time:
-        return inverse_gap(path, t, s) / self.sigma_data
+        return 1 / (self.sigma_data * (path.alpha_sigma(t)[1] - path.alpha_sigma(s)[1]))

@@ -49,7 +49,7 @@ class StudentTask(CropTask):
             raise ConfigError("init: a student needs a teacher: name its file")
         self.settings, self.judged_on = settings, settings.held_out
         teacher = heads.load(context.init).network.to(context.device)
-        check_teacher(teacher.config, settings.distillation, context.init)
+        check_teacher(teacher.config, context.init)
         self.network = copy.deepcopy(teacher)
         self.network.denoiser.requires_grad_(True)
         self.drawn = open_crops(CropSettings(settings.chains, settings.crops, settings.loading, settings.holdout), context)
