@@ -83,7 +83,7 @@ def test_a_killed_worker_restarts_the_group(run: TrainingRun, tmp_path: Path, ra
     def kill() -> None:
         while not (tmp_path / "cut" / "state.safetensors").exists():
             time.sleep(0.01)
-        pids = [int(p) for p in os.listdir("/proc") if p.isdigit() and b"RayTrainWorker" in _command(p)]
+        pids = [int(p) for p in os.listdir("/proc") if p.isdigit() and b"RayTrainWorker" in _command(p) and _is_ours(int(p))]
         os.kill(pids[0], signal.SIGKILL)
         killed.append(pids[0])
 
@@ -100,6 +100,16 @@ def _command(pid: str) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
+
+
+def _is_ours(pid: int) -> bool:
+    """Whether this process started that one, or what started it: another cluster on the machine is not to be touched."""
+    while pid > 1 and pid != os.getpid():
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            return False
+    return pid == os.getpid()
 
 
 def test_the_workers_error_is_the_runs(run: TrainingRun, tmp_path: Path, ray_session: None) -> None:
