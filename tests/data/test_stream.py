@@ -82,7 +82,7 @@ def test_held_out_chains_are_not_trained_on(tmp_path: Path):
         open_dataset(path, table)
 
 
-@pytest.mark.parametrize("name", ["train_default", "train_default_384"])
+@pytest.mark.parametrize("name", [pytest.param("train_default", marks=pytest.mark.slow), "train_default_384"])
 def test_the_default_models_run_flows(folder: Path, tmp_path: Path, name: str) -> None:
     """Two steps of the configuration that ships, on an archive with relatives and crops of 24 residues: every part that is trained moves,
     the embedder of templates among them; the last phase starts from a model file of the first one's network."""
