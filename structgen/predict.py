@@ -17,9 +17,10 @@ from structgen.features.batch import Batch
 from structgen.features.conformers import pose_conformers
 from structgen.features.tokens import Tokens
 from structgen.generative import generators, normal_like, sample
+from structgen.heap import trim
 from structgen.prediction import Prediction
 
-STAGE_VERSION = 1  # raise when the same weights and features would give other numbers
+STAGE_VERSION = 2  # raise when the same weights and features would give other numbers
 
 
 def generator(seed: int, purpose: str) -> torch.Generator:
@@ -47,7 +48,9 @@ def fold(
     network = model.network
     batch = pose_conformers(batch, generator(seed, "conformers"))
     trunk = network.trunk(batch, cycles=sampling.cycles, rng=generator(seed, "msa"))
+    trim()
     condition = network.diffusion.condition(batch, trunk)
+    trim()
     times, solver = sampling_schedule(sampling, model.config.diffusion.sigma_data, network.denoiser.path)
     step = min(at_once or sampling.samples, sampling.samples)
     parts = []
@@ -68,6 +71,8 @@ def fold(
     atoms = torch.cat(parts)
     if not torch.isfinite(atoms).all():
         raise NumericalError(f"seed {seed}: coordinates are not finite; try float32 (--set precision=float32) or fewer cycles")
+    del condition
+    trim()
     return predictions(tokens, batch, network, trunk, atoms, seed)
 
 

@@ -15,17 +15,18 @@ from torch.nn import functional as F
 from structgen.alphafold3.config import Pair
 from structgen.alphafold3.transition import Parts, Transition, accumulate, blocks, collect, gated
 from structgen.nn.attention import MASKED, attention
-from structgen.nn.linear import Linear
+from structgen.nn.linear import Linear, affine
 from structgen.nn.norms import LayerNorm
 from structgen.typing import Bool, Float, Tensor, typed
 
-PLANES = 32  # channels of a triangle multiplication that are multiplied at once when no gradient is kept
+PLANES = 32  # fewest channels of a triangle multiplication that are multiplied at once when no gradient is kept
+GROUP = 1 << 21  # values of such a group of planes where they are small: every group reads and normalises z once more
 
 
 def planes(weight: Tensor, x: Tensor) -> Tensor:
     """W x_ij with the channels first: weight [c_out, c], x [b, i, j, c] to [b, c_out, i, j], without a transposition in memory."""
-    flat = x.flatten(1, 2).transpose(1, 2)
-    product = (weight @ flat[0])[None] if len(x) == 1 else weight @ flat
+    flat = x.flatten(1, 2)
+    product = affine(weight, flat[0])[None] if len(x) == 1 else weight @ flat.transpose(1, 2)
     return product.unflatten(2, x.shape[1:3])
 
 
@@ -100,8 +101,9 @@ class TriangleMultiplication(TriangleUpdate):
             return self.combine(*self._masked(F.glu(planes(self._weight(slice(None)), self.norm(z)), dim=1), token_mask))
         b, n = z.shape[:2]
         o = z.new_empty(b, self.hidden, n, n)
-        for start in range(0, self.hidden, PLANES):
-            group = slice(start, min(start + PLANES, self.hidden))
+        step = max(PLANES, GROUP // (n * n))
+        for start in range(0, self.hidden, step):
+            group = slice(start, min(start + step, self.hidden))
             for example, product in zip(zip(*self._masked(self._operands(z, group), token_mask), strict=True), o[:, group], strict=True):
                 self.combine(*example, out=product)
         return o

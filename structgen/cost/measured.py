@@ -6,7 +6,6 @@ earlier fold left behind would count otherwise.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
 import sys
@@ -31,6 +30,7 @@ from structgen.features.featurise import featurise
 from structgen.features.job import Chain, Job, Kind
 from structgen.features.msa import Msa, query_only
 from structgen.features.tokens import Tokens, tokenise
+from structgen.heap import trim
 from structgen.precision import Precision
 
 RESIDUES = {Kind.PROTEIN: "MKTAYIAKQRQISFVSHFSRQLEERLGLIEVQAPILSRVGDGTQDNLSGAEKAVQVWCHPMTN", Kind.RNA: "GGCUAACGGAUCUCAGUUAC"}
@@ -120,7 +120,8 @@ def measure(case: Case) -> Measurement:
     for _ in range(2):
         _features(small)
         watched(*_features(small), model, Sampling(cycles=1, samples=1, steps=2), 0.0)
-    _trim()
+    gc.collect()
+    trim()
     resident, before = status_mib("VmRSS"), _clock()
     tokens, batch = _features(case)
     features = _since(before)
@@ -156,6 +157,7 @@ def watched(tokens: Tokens, batch: Batch, model: Model, sampling: Sampling, resi
         nonlocal last
         spent = _since(last)
         phases[phase] = Phase(spent.cpu, spent.wall, max(0.0, status_mib("VmHWM") - resident))
+        trim()  # as the fold itself does here, but before the next phase's peak is counted
         _reset_peak()
         last = _clock()
 
@@ -197,11 +199,6 @@ def _clock() -> tuple[float, float]:
 
 def _since(before: tuple[float, float]) -> Phase:
     return Phase(time.process_time() - before[0], time.perf_counter() - before[1])
-
-
-def _trim() -> None:
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
 
 
 def _reset_peak() -> None:
