@@ -73,7 +73,8 @@ class Actors:
     """The crew of a real run."""
 
     def __init__(self, line: Line) -> None:
-        self._line, self._demand = line, line.demands["fold"]
+        self._line = line
+        self._hired: Any = ray.remote(max_restarts=0, max_task_retries=0, **options(beside_light(line.demands["fold"])))(_Worker)
         self.free: list[Place] = []
         self._actors: dict[Place, ActorHandle] = {}
         self._starting: dict[ObjectRef, ActorHandle] = {}
@@ -84,9 +85,8 @@ class Actors:
         return list(self._starting)
 
     def hire(self, most: int) -> None:
-        hired: Any = ray.remote(max_restarts=0, max_task_retries=0, **options(beside_light(self._demand)))(_Worker)
         for _ in range(most - len(self._actors) - len(self._starting)):
-            actor = hired.remote(self._line.fold, self._line.run)
+            actor = self._hired.remote(self._line.fold, self._line.run)
             self._starting[actor.load.remote()] = actor
 
     def started(self, ref: ObjectRef) -> str:

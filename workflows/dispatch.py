@@ -21,17 +21,23 @@ from workflows.schedule import LIGHT, Piece, Place, Schedule
 
 if TYPE_CHECKING:
     from ray import ObjectRef
+    from ray.remote_function import RemoteFunction
 
     from workflows.predict import Line, Maker
+    from workflows.resources import Demand
 
 TRIES = 3  # of a piece of work whose worker dies
 TICK = 1.0  # seconds between looks at the cluster while nothing ends
 LOOK = 5.0  # seconds between looks at the nodes
 
 
-@ray.remote(max_retries=0)
-def _work(make: Maker, run: Run, row: Row) -> Row:
-    return made(make, run)(row)
+def _task(make: Maker, run: Run, demand: Demand) -> RemoteFunction:
+    """A stage as a Ray task of a row. Ray sends a function to a worker once: what all rows share lies in it and not in every call."""
+
+    def work(row: Row) -> Row:
+        return made(make, run)(row)
+
+    return ray.remote(max_retries=0, **options(demand))(work)
 
 
 class Dispatcher:
@@ -39,8 +45,9 @@ class Dispatcher:
 
     def __init__(self, line: Line, *, say: Callable[[str], None], patience: float, crew: Crew | None = None) -> None:
         self._line, self._say, self._patience = line, say, patience
-        self._makers = {"search": line.search, "featurise": line.featurise, "write": line.write}
         self._demands = line.demands
+        makers = {"search": line.search, "featurise": line.featurise, "write": line.write}
+        self._tasks = {stage: _task(make, line.run, self._demands[stage]) for stage, make in makers.items()}
         self._crew = crew or Actors(line)
         self._schedule = Schedule(partial(seeds_of, line.run))
         self._in_flight: dict[ObjectRef, tuple[Piece, Place | None]] = {}
@@ -69,8 +76,7 @@ class Dispatcher:
         for piece, place in list(self._schedule.fold(self._crew.free)):
             self._in_flight[self._crew.work(place, piece.row)] = piece, place
         for piece in self._schedule.light(self._room):
-            task = _work.options(**options(self._demands[piece.stage]))
-            self._in_flight[task.remote(self._makers[piece.stage], self._line.run, piece.row)] = piece, None
+            self._in_flight[self._tasks[piece.stage].remote(piece.row)] = piece, None
 
     def _settle(self, ref: ObjectRef) -> Iterator[Row]:
         """Take the result of one piece of work or of one worker's start."""
