@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
@@ -21,7 +21,6 @@ from workflows.schedule import LIGHT, Piece, Place, Schedule
 
 if TYPE_CHECKING:
     from ray import ObjectRef
-    from ray.remote_function import RemoteFunction
 
     from workflows.predict import Line, Maker
     from workflows.resources import Demand
@@ -31,7 +30,7 @@ TICK = 1.0  # seconds between looks at the cluster while nothing ends
 LOOK = 5.0  # seconds between looks at the nodes
 
 
-def _task(make: Maker, run: Run, demand: Demand) -> RemoteFunction:
+def _task(make: Maker, run: Run, demand: Demand) -> Any:
     """A stage as a Ray task of a row. Ray sends a function to a worker once: what all rows share lies in it and not in every call."""
 
     def work(row: Row) -> Row:
