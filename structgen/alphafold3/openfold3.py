@@ -40,7 +40,7 @@ def _switched(sized: Config) -> Config:
         inputs=replace(sized.inputs, element_offset=1, element_classes=119, ref_charge="arcsinh"),
         atoms=atoms(sized.atoms),
         msa=replace(sized.msa, last_update=False, subset="shuffle_first"),
-        template=replace(sized.template, mean_over="slots", no_residue="gap", pair=pair(sized.template.pair)),
+        template=replace(sized.template, trained=True, mean_over="slots", no_residue="gap", pair=pair(sized.template.pair)),
         pairformer=replace(sized.pairformer, pair=pair(sized.pairformer.pair)),
         diffusion=replace(sized.diffusion, atoms=atoms(sized.diffusion.atoms), relpos="raw", pair_norm="per_stack", fourier_bias="uniform"),
         confidence=replace(sized.confidence, atoms_per_token=23, slots="present", head_norm=True, pde_symmetry="logits_after"),
@@ -117,7 +117,7 @@ def _msa(sizes: Sizes) -> Msa:
 
 def _template(sizes: Sizes) -> Template:
     name, c = "template_embedder.template_pair_stack.blocks", sizes.of("template_embedder.linear_t", 1)
-    return Template(blocks=sizes.blocks(name), c=c, pair=_pair(sizes, f"{name}.0", c), trained=True)
+    return Template(blocks=sizes.blocks(name), c=c, pair=_pair(sizes, f"{name}.0", c))
 
 
 def _diffusion(sizes: Sizes) -> Diffusion:

@@ -17,6 +17,7 @@ from structgen.features.atoms import Structure
 from structgen.features.batch import Batch
 from structgen.features.job import Kind
 from structgen.features.tokens import Tokens
+from structgen.heap import trim
 from structgen.metrics.neighbours import pairs_within
 from structgen.metrics.sasa import fraction_disordered
 from structgen.prediction import Prediction, Summary
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 CONTACT = 8.0  # angstrom between representative atoms
 CLASH = 1.1  # angstrom
+ROWS = 64  # of the probabilities of PDE, held at once
 CLASHING_PAIRS, CLASHING_SHARE = 100, 0.5  # more than either, of a pair of polymer chains, is a clash
 
 
@@ -37,10 +39,11 @@ def predictions(
     """Every sample of a seed with its confidence, in the given order; one sample's pair tensors are held at a time."""
     contact = contact_probabilities(network.distogram(wide(trunk.z))[0], network.config.distogram)
     mask = None if batch.token_mask.all() else batch.token_mask
-    return [
-        prediction(tokens, x, network.confidence(batch, trunk, x[None], mask), contact, seed=seed, sample=k)
-        for k, x in enumerate(positions)
-    ]
+    made = []
+    for k, x in enumerate(positions):
+        made.append(prediction(tokens, x, network.confidence(batch, trunk, x[None], mask), contact, seed=seed, sample=k))
+        trim()
+    return made
 
 
 def prediction(
@@ -50,7 +53,7 @@ def prediction(
     n, l = len(tokens.residue), len(tokens.atom_token)  # noqa: E741
     probabilities = wide(logits.pae[0, :n, :n]).softmax(-1)
     plddt = expected_plddt(logits.plddt[0, :l])
-    pde = expected_error(wide(logits.pde[0, :n, :n]).softmax(-1))
+    pde = torch.cat([expected_error(wide(rows).softmax(-1)) for rows in logits.pde[0, :n, :n].split(ROWS)])
     xyz = _numpy(positions[:l])
     summary = summarise(tokens, xyz, plddt=plddt, pae_probabilities=probabilities, pde=pde, contact=contact[:n, :n])
     return Prediction(
