@@ -111,16 +111,16 @@ class Outcome:
 
 
 def trainings(folder: Path, scale: float) -> list[Training]:
-    """One of each kind; `scale` times the steps that take about 20 seconds on one core."""
+    """One of each kind; `scale` times the steps that take about half a minute on one core."""
     rng = np.random.default_rng(0)
     chains = write_archive(folder / "chains", random_chains(rng, 6, 24, profile=True), rng)
     structure = {"preset": "tiny", "crops": {"tokens": 20, "profile_keep": 0.5}, "loss": {"noise_levels": 2, "cycles": 1}}
     image = {"network": {"unet": UNET}, "batches": {"size": 16}, "held_out": 16}
     video = {"network": {"video_unet": {"frame": UNET}}, "batches": {"size": 2}, "held_out": 2, "reduced": {"space": 2, "time": 2}}
     return [
-        Training("structure", structure, chains, 4 * round(scale * 40), 2, "structure"),
-        Training("image", image, PICTURES / "fashion_550.npz", 4 * round(scale * 60)),
-        Training("video", video, PICTURES / "moving_digits_200.npz", 4 * round(scale * 60)),
+        Training("structure", structure, chains, 4 * round(scale * 12), 2, "structure"),
+        Training("image", image, PICTURES / "fashion_550.npz", 4 * round(scale * 30)),
+        Training("video", video, PICTURES / "moving_digits_200.npz", 4 * round(scale * 30)),
     ]
 
 

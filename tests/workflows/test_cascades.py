@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
 from structgen.pictures.files import read_clip
-from structgen.tasks.latents import read_latents
-from structgen.vision.files import load
-from structgen.vision.system import System
 from workflows.cli import app
 
 RUN = CliRunner()
@@ -75,39 +68,3 @@ def test_stages_that_do_not_fit_are_refused(folder: Path, tmp_path: Path):
     """In one sentence that names the sizes."""
     out = command("sample", "video", "--model", folder / "wrong.yaml", "--out", tmp_path, status=2)
     assert "is given (1, 4, 4, 4), and the stage before it makes (1, 2, 4, 4)" in out.replace("\n", " ").replace("  ", " ")
-
-
-@pytest.mark.slow
-def test_stages_train_at_once_on_one_cluster(folder: Path, tmp_path: Path, ray_session: None):
-    """Three commands submitted together, each with a part of the CPUs, end with the models of the stages that were trained one by one."""
-    import ray
-
-    address = ray.get_runtime_context().gcs_address
-    words = [sys.executable, "-m", "workflows.cli", "train"]
-    options = ["--data", str(folder / "clips.npz"), "--cluster", address, "--cpus", "0.6"]
-    running = [subprocess.Popen([*words, f"{folder / name}.yaml", *options, "--out", str(tmp_path / name)]) for name in STAGES]
-    assert [process.wait(timeout=250) for process in running] == [0, 0, 0]
-    for name in STAGES:
-        one, other = (load(path / name / "model.safetensors", System).state_dict() for path in (folder, tmp_path))
-        assert all(torch.allclose(value, other[key], atol=1e-6) for key, value in one.items())
-
-
-@pytest.mark.slow
-def test_latents_are_encoded_on_a_cluster(tmp_path: Path, ray_session: None):
-    """`structgen data encode --cluster` writes the bytes of one process, in several parts, and goes on where it stopped."""
-    pictures = np.random.default_rng(0).integers(0, 255, (1100, 8, 8), np.uint8)
-    np.savez(tmp_path / "pictures.npz", images=pictures, labels=np.arange(1100) % 2)
-    codec = {"image": {"channels": 1, "c_latent": 2, "widths": [8, 8], "groups": 4}}
-    run = {"kind": "codec", "steps": 2, "log_every": 1, "checkpoint_every": 2, "task": {"codec": codec, "batches": {"size": 4}}}
-    (tmp_path / "codec.yaml").write_text(yaml.safe_dump(run | {"optimisation": QUICK}))
-    command("train", tmp_path / "codec.yaml", "--data", tmp_path / "pictures.npz", "--out", tmp_path / "codec")
-    encode = ("data", "encode", tmp_path / "pictures.npz", tmp_path / "codec" / "model.safetensors")
-    command(*encode, tmp_path / "here")
-    assert "latents: 3 of 3 parts" in command(*encode, tmp_path / "there", "--cluster", "auto")
-    shutil.rmtree(tmp_path / "there" / "parts" / "00001")
-    kept = (tmp_path / "there" / "parts" / "00000" / "_COMMITTED.json").stat().st_mtime_ns
-    command(*encode, tmp_path / "there", "--cluster", "auto")
-    assert (tmp_path / "there" / "parts" / "00000" / "_COMMITTED.json").stat().st_mtime_ns == kept
-    here, there = (read_latents(tmp_path / name, tmp_path / "codec" / "model.safetensors") for name in ("here", "there"))
-    assert here[1] == there[1] == (1, 8, 8) and len(there[0]) == 1100
-    assert np.abs(here[0].pixels - there[0].pixels).max() < 1e-6 and (here[0].held_out == there[0].held_out).all()
