@@ -74,6 +74,7 @@ def test_the_same_weights_give_the_same_losses_in_process_and_on_ray(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # three groups are started one after the other: two minutes each on a machine that is busy
 def test_a_killed_worker_restarts_the_group(run: TrainingRun, tmp_path: Path, ray_session: None) -> None:
     """SIGKILL to one of two workers after a checkpoint: the group starts again from it and ends with the weights of an uncut run."""
     longer = dataclasses.replace(run, steps=40)
