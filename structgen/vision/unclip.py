@@ -65,7 +65,8 @@ def stages_of_diff(
     the picture's own noise: share 0 is the picture, up to the error of its inversion."""
     clip, words = _shown(systems[0])
     embedding, texts = clip.pictures(picture[None]), heard(clip, words, (before, after)).require("vector")
-    begun = from_noise_of(_told(systems, drawings, embedding), picture[None])
+    made = F.interpolate(picture[None], size=systems[-1].config.size[1:], mode="area")  # itself, but for a cascade that stops early
+    begun = from_noise_of(_told(systems, drawings, embedding), made)
     told = _told(systems, drawings, turned(embedding[0], texts[0], texts[1], shares))
     noises = [stage.require_noise().expand(len(shares), *stage.require_noise().shape[1:]) for stage in begun]
     return [replace(stage, noise=noise) for stage, noise in zip(told, noises, strict=True)]
