@@ -1,5 +1,7 @@
-"""Rows F7 to F10 by a trained unCLIP, on pictures whose base it has not seen: STRUCTGEN_UNCLIP names the file that puts it together, such as
-configs/image_unclip.yaml after its trainings."""
+"""Rows F7 to F10 by a trained unCLIP, on pictures whose base it has not seen.
+
+STRUCTGEN_UNCLIP names the file that puts it together, such as configs/image_unclip.yaml after its trainings.
+"""
 
 from __future__ import annotations
 
