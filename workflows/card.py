@@ -9,7 +9,7 @@ from typing import Any
 
 from structgen.errors import InputError
 from structgen.store import replace_file
-from workflows.scoreboard import accuracy_table, length_table
+from workflows.evaluation_tables import report
 
 Row = dict[str, Any]
 
@@ -17,7 +17,7 @@ HEAD = """# {model}
 
 A small all-atom structure predictor for proteins: the network of AlphaFold 3 (SI Algorithms 1-31) at a width that a processor can
 train and run. It is the default model of `structgen predict`. **It is a working example, far from the accuracy of AlphaFold 3**: the
-tables say how far it goes. This file was written by `python -m workflows.evaluate ... --card`; `docs/model.md` explains each step.
+tables say how far it goes. This file was written by `structgen evaluate --model ... --card`; `docs/model.md` explains each step and figure.
 
 | | |
 | --- | --- |
@@ -30,18 +30,22 @@ tables say how far it goes. This file was written by `python -m workflows.evalua
 | sampler | {sampler} |
 """
 
+BASELINES = """Tables: mean over targets ± standard error. All resolved residues count; what a trace does not cover counts as wrong. Nearest
+training chain: the best phmmer hit (E <= 10) among the training sequences, its CA atoms on the residues that the hit aligns; without a hit
+it scores 0.
+"""
+
 FAILS = """## Where it fails
 
 - A fold is right where the TM-score is above 0.5; the tables say how far the mean is from that. Where pLDDT is low, do not use a
   structure for anything that needs the fold.
-- {mirror:.0%} of the samples ({evidence}) superpose better as their mirror image.
-- {ca_ca:.0%} of the distances between neighbouring CA atoms lie in 3.6-4.0 angstrom. Clashes for 1,000 atoms: {clashes:.1f} in the mean,
-  {clashes_median:.1f} in the median (heavy atoms, van der Waals overlap above 0.4 angstrom).
+- Bonds, clashes and mirror images are in the tables of geometry. Clashes are pairs of heavy atoms whose van der Waals spheres overlap by
+  more than 0.4 angstrom.
 - It was trained on windows of single chains: contacts beyond a window and interfaces of complexes were never shown.
 - It was shown the amino-acid frequencies of homologues, not their alignment: an alignment helps through the profile made of it.
 - No ligands, no nucleic acids, no modified residues; no disorder beyond missing atoms.
-- pLDDT is on the scale of lDDT and right in the mean. Whether it tells good residues and samples from bad ones is in the two r above:
-  near 0 it says the mean and no more, and then ranking by it, by pTM or by the ranking score is no better than chance.
+- pLDDT is on the scale of lDDT. Whether it tells good residues and samples from bad ones is in r above: near 0 it says the mean and no
+  more, and then ranking by it, by pTM or by the ranking score is no better than chance.
 
 ## Intended use
 
@@ -61,18 +65,12 @@ them; a few of those repositories carry terms of their own for their compilation
 structgen train configs/train_small.yaml --data DIR --out runs/train_small
 structgen train configs/train_confidence.yaml --data DIR --init runs/train_small/model.safetensors --out runs/confidence
 structgen export runs/confidence/model.safetensors structgen/weights/structgen-small.safetensors
-python -m workflows.evaluate --chains DIR --split val --primary --out runs/evaluation.json \\
-    --card structgen/weights/README.md --training runs/train_small runs/confidence
+structgen evaluate --model structgen-small --chains DIR --split val --primary --card structgen/weights/README.md \\
+    --training runs/train_small --training runs/confidence
 ```
 
 More `steps`, longer `crops.tokens` and more `examples_per_step` in the first file are what this run had least of.
 """
-
-TITLES = {
-    "sequence": "From the sequence alone",
-    "profile": "With a profile of homologues",
-}
-
 
 def write_card(path: Path, summary: Row, training: Sequence[Path], hardware: str) -> None:
     """Write the card. Raises `InputError` if the log of a training run cannot be read."""
@@ -93,9 +91,7 @@ def card(summary: Row, runs: Sequence[str], hardware: str) -> str:
         judged=_judged(summary),
         sampler=_sampler(protocol),
     )
-    sections = [_section(summary[name], name) for name in TITLES if name in summary]
-    shown = next(name for name in TITLES if name in summary)
-    return "\n".join([head, *sections, FAILS.format(**summary[shown]["geometry"], evidence=TITLES[shown].lower())])
+    return "\n".join([head, BASELINES, report(summary), FAILS])
 
 
 def _training_set(data: Row) -> str:
@@ -123,35 +119,10 @@ def _sampler(protocol: Row) -> str:
 
 def _judged(summary: Row) -> str:
     protocol = summary["protocol"]
-    chains = max(summary[name]["chains"] for name in TITLES if name in summary)
+    chains = max(own["chains"] for own in summary["evidence"].values())
     kind = "primary chains (one a cluster, well resolved, 40-350 residues)" if protocol["primary"] else "chains"
-    choice = ", the first by the sha256 of their names" if protocol["limit"] else ""
+    choice = ", the first by the sha256 of their names" if summary["limit"] else ""
     return f"{chains} {kind} of `{protocol['split']}`{choice}; {summary['seconds'] / 60:.0f} minutes"
-
-
-def _section(part: Row, name: str) -> str:
-    """Accuracy, calibration and lengths of one evidence."""
-    found, calibration = part["nearest_found"], part["calibration"]
-    lines = [f"## {TITLES[name]}: {part['chains']} chains", "", accuracy_table(part["accuracy"]), ""]
-    lines.append(
-        "Mean over chains ± standard error; all resolved residues count. Nearest training chain: the best phmmer hit (E <= 10) among the "
-        f"training sequences, its CA atoms on the residues that the hit aligns. One was found for {found} of {part['chains']} chains; the "
-        "others score 0."
-    )
-    if name == "profile" and part["sequence_alone"]:
-        lines += ["", "The same chains from the sequence alone:", "", accuracy_table(part["sequence_alone"])]
-    lines += ["", length_table(part["by_length"]), ""]
-    lines.append(
-        f"Confidence, over {calibration['residues']:,.0f} residues of all samples: expected calibration error of pLDDT "
-        f"{calibration['ece']:.3f}, bias {calibration['bias']:+.3f} (scale 0 to 1), {_r(calibration['r_residue'])} per residue and "
-        f"{_r(calibration['r_sample'])} per sample. pTM against TM-score: {_r(calibration['r_ptm_tm'])}, "
-        f"bias {calibration['ptm_bias']:+.3f}."
-    )
-    return "\n".join(lines) + "\n"
-
-
-def _r(value: float | None) -> str:
-    return "r undefined" if value is None else f"r = {value:.2f}"
 
 
 def run_time(folder: Path) -> str:

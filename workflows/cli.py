@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from workflows import cost_cli, data, distill_cli, pictures_cli, runs_cli, submit_cli
+from workflows import cost_cli, data, distill_cli, evaluate_cli, pictures_cli, runs_cli, submit_cli
 from workflows.options import (
     ClusterOption,
     ConfigOption,
@@ -47,7 +47,7 @@ app.command(no_args_is_help=True)(submit_cli.submit)
 app.command(no_args_is_help=True)(distill_cli.distill)
 app.command(no_args_is_help=True)(distill_cli.steps)
 app.add_typer(pictures_cli.sample, name="sample")
-app.add_typer(pictures_cli.evaluate, name="evaluate")
+app.add_typer(evaluate_cli.evaluate, name="evaluate")
 app.command(no_args_is_help=True)(cost_cli.estimate)
 app.command()(cost_cli.calibrate)
 

@@ -1,23 +1,22 @@
-"""`structgen evaluate structures RUN --truth DIR`: the structures of a prediction run beside experimental ones.
+"""`structgen evaluate RUN --truth DIR`: the structures of a prediction run beside experimental ones.
 
 The truth of a job is `DIR/<slug>.cif` (or .pdb, each also .gz). Chains are found by sequence, equal ones in the order that fits best.
 """
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
+import hashlib
 import json
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from itertools import permutations
 from pathlib import Path
-from typing import Any
 
 import gemmi
 import numpy as np
-from rich.console import Console
 
 from structgen.errors import InputError
 from structgen.features import chemistry
@@ -27,83 +26,98 @@ from structgen.features.templates import align
 from structgen.features.tokens import Tokens, tokenise
 from structgen.io.structures import Entry, Polymer, read_entry
 from structgen.io.textfile import read_text_bytes
-from structgen.metrics.calibration import Tally
-from structgen.metrics.dockq import score_interface
-from structgen.metrics.geometry import clashes_per_thousand
-from structgen.metrics.lddt import lddt, lddt_by_point
 from structgen.metrics.rmsd import rmsd
-from structgen.metrics.stereochemistry import bond_checks, chirality_checks
-from structgen.metrics.trace import ideal_helix, score_trace
-from structgen.store import replace_file
-from workflows.evaluate_pictures import draw_calibration
+from structgen.metrics.sample import CA, SLOTS, Known, Sample, residue_atoms, score_sample
+from workflows.baselines import Baselines, joined, trace_row
+from workflows.evaluate import Row, Source
+from workflows.evaluate_model import identity_bin
+from workflows.evaluation_tables import AS_PREDICTED
 
-CA, SLOTS = 1, 14
 MOST_ORDERS = 720  # of equal chains that are tried
 ENDINGS = (".cif", ".cif.gz", ".pdb", ".pdb.gz")
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class RunRequest:
-    """What was asked for."""
-
-    run: Path
-    truth: Path
-    out: Path
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
-    """One structure of a job: what was written, read back."""
+class RunSource(Source):
+    """The finished jobs of a run that have a truth. Raises `InputError` where there is none."""
 
-    tokens: Tokens
-    positions: np.ndarray  # [L, 3]
-    plddt: np.ndarray  # [L], 0-100
-    pae: np.ndarray  # [N, N]
-    ranking: float
+    run: Path
+    truth: Path
+    baselines: Baselines
+
+    def protocol(self) -> Row:
+        compared = {"training": self.baselines.trained is not None}
+        return {"run": str(self.run.resolve()), "truth": str(self.truth.resolve())} | compared | self.baselines.searched()
+
+    def targets(self) -> list[str]:
+        return list(self._jobs)
+
+    def facts(self) -> Row:
+        return {"jobs_without_truth": self.missing}
+
+    @cached_property
+    def missing(self) -> list[str]:
+        """Jobs whose truth is not there."""
+        return [folder.name for folder in self._finished() if truth_file(folder.name, self.truth) is None]
+
+    @cached_property
+    def _jobs(self) -> dict[str, tuple[Path, Path]]:
+        """Folder and truth of every job by its key: name, and digest of what was written and of the truth."""
+        found = {}
+        for folder in self._finished():
+            path = truth_file(folder.name, self.truth)
+            if path is not None:
+                content = (folder / f"{folder.name}_manifest.json").read_bytes() + path.read_bytes()
+                found[f"{folder.name} {hashlib.sha256(content).hexdigest()[:12]}"] = folder, path
+        if not found:
+            raise InputError("no truth for any job", where=str(self.truth), expected=f"{self.missing[0]}{' or '.join(ENDINGS)}")
+        return found
+
+    def _finished(self) -> list[Path]:
+        folders = sorted(p.parent for p in self.run.glob("*/*_job.json"))
+        if not folders:
+            raise InputError("no finished job in this run", where=str(self.run), expected="folders with a *_job.json")
+        return folders
+
+    def row(self, key: str) -> Row:
+        started, (folder, path) = time.monotonic(), self._jobs[key]
+        truth = read_entry(read_text_bytes(path), str(path))
+        written = json.loads((folder / f"{folder.name}_job.json").read_text(encoding="utf-8"))
+        tokens = tokenise(build_atoms(Job.from_json(json.dumps(written["job"]))))
+        samples = sorted(read_samples(folder, tokens), key=lambda sample: -np.nan_to_num(sample.ranking, nan=-np.inf))
+        known = [best_naming(tokens, sample.positions, truth) for sample in samples]
+        rows = [score_sample(*pair) for pair in zip(samples, known, strict=True)]
+        length = int(np.isin(tokens.structure.residue_chain, known[0].chains).sum())
+        row = {"target": folder.name, "length": length, **_compared(tokens, known[0], self.baselines)}
+        return row | {"predictions": {AS_PREDICTED: {"ranked": 0, "samples": rows}}, "seconds": round(time.monotonic() - started, 2)}
 
 
-def evaluate_run(request: RunRequest, console: Console) -> int:
-    """Write `evaluation.json`, `.csv`, `.md` and a picture into `request.out`; the exit status: 3 where a job has no truth."""
-    folders = sorted(p.parent for p in request.run.glob("*/*_job.json"))
-    if not folders:
-        raise InputError("no finished job in this run", where=str(request.run), expected="folders with a *_job.json")
-    rows, missing = [], []
-    for folder in folders:
-        truth = truth_of(folder.name, request.truth)
-        if truth is None:
-            missing.append(folder.name)
-            continue
-        rows += list(job_rows(folder, truth))
-    if not rows:
-        raise InputError("no truth for any job", where=str(request.truth), expected=f"{missing[0]}{' or '.join(ENDINGS)}")
-    write(rows, missing, request)
-    console.print(markdown(rows), markup=False, highlight=False)
-    if missing:
-        console.print(f"no truth for {', '.join(missing)}", markup=False, highlight=False)
-    return 3 if missing else 0
+def _compared(tokens: Tokens, known: Known, baselines: Baselines) -> Row:
+    """The template that covers most, and the baselines: chain by chain, each superposed alone, as means by resolved residues."""
+    structure, parts, best = tokens.structure, list[dict[str, Row | None]](), None
+    residues = []
+    for chain in known.chains:
+        own = structure.residue_chain == chain
+        resolved = known.resolved[own]
+        if resolved.any():
+            sequence = sequence_of(structure, chain)
+            templates = baselines.structures.templates(sequence) if baselines.structures else None
+            traces = baselines.traces(sequence, templates)
+            parts.append({name: trace_row(found, known.trace[own], resolved) for name, found in traces.items()})
+            residues.append(int(resolved.sum()))
+            used = templates.used[0] if templates is not None and len(templates) else None
+            best = used if best is None or (used is not None and used.aligned > best.aligned) else best
+    scores = {name: joined([part[name] for part in parts], residues) for name in parts[0]}
+    bin = identity_bin(best.identity if best else None) if baselines.structures else ""
+    return {"identity": bin, "template": dataclasses.asdict(best) if best else None, "baselines": scores}
 
 
-def truth_of(slug: str, folder: Path) -> Entry | None:
+def truth_file(slug: str, folder: Path) -> Path | None:
     """The experimental structure of a job."""
-    path = next((folder / f"{slug}{end}" for end in ENDINGS if (folder / f"{slug}{end}").is_file()), None)
-    return None if path is None else read_entry(read_text_bytes(path), str(path))
+    return next((folder / f"{slug}{end}" for end in ENDINGS if (folder / f"{slug}{end}").is_file()), None)
 
 
-def job_rows(folder: Path, truth: Entry) -> Iterator[Row]:
-    """A row for every sample of a job, best ranked first, and one for the helix of its length."""
-    written = json.loads((folder / f"{folder.name}_job.json").read_text(encoding="utf-8"))
-    job = Job.from_json(json.dumps(written["job"]))
-    tokens = tokenise(build_atoms(job))
-    samples = sorted(read_samples(folder, tokens), key=lambda pair: -pair[1].ranking)
-    for place, (name, sample) in enumerate(samples, 1):
-        known = best_naming(tokens, sample.positions, truth)
-        yield {"job": folder.name, "sample": name, "rank": place} | scores(sample, known)
-        if place == 1:
-            yield {"job": folder.name, "sample": "ideal helix", "rank": None} | helix_scores(tokens, known)
-
-
-def read_samples(folder: Path, tokens: Tokens) -> list[tuple[str, Sample]]:
+def read_samples(folder: Path, tokens: Tokens) -> list[Sample]:
     """Every sample's folder of a job. Raises `InputError` for atoms that are not the job's."""
     found = []
     for path in sorted(folder.glob("seed-*_sample-*/*_model.cif")):
@@ -112,7 +126,9 @@ def read_samples(folder: Path, tokens: Tokens) -> list[tuple[str, Sample]]:
         score = json.loads(beside.with_name(beside.name.replace("_confidences", "_summary_confidences")).read_text(encoding="utf-8"))
         positions = written_positions(path, tokens.structure)
         pae = np.array(said["pae"], np.float64)
-        found.append((path.parent.name, Sample(tokens, positions, np.array(said["atom_plddts"]), pae, float(score["ranking_score"]))))
+        ptm = float("nan") if score["ptm"] is None else float(score["ptm"])
+        name, plddt = path.parent.name, np.array(said["atom_plddts"], np.float64)
+        found.append(Sample(name, tokens, positions, plddt, pae, ptm, float(score["ranking_score"])))
     return found
 
 
@@ -125,15 +141,6 @@ def written_positions(path: Path, structure: Structure) -> np.ndarray:
         expected = str(len(structure.atom_names))
         raise InputError("atoms are not those of the job", where=str(path), found=f"{len(names)} atoms", expected=expected)
     return np.array([[float(row[k]) for k in (1, 2, 3)] for row in table])
-
-
-@dataclass(frozen=True, eq=False)
-class Known:
-    """The truth in the job's order: residues [R, 14, 3] of its protein chains and what of them is resolved."""
-
-    positions: np.ndarray
-    mask: np.ndarray
-    chains: tuple[tuple[int, Polymer], ...]  # job's chain number, chain of the truth
 
 
 def best_naming(tokens: Tokens, positions: np.ndarray, truth: Entry) -> Known:
@@ -162,6 +169,7 @@ def pairings(sequences: Sequence[str], polymers: Sequence[Polymer]) -> Iterator[
             yield order
 
 
+@lru_cache(maxsize=1024)
 def like(first: str, second: str) -> float:
     """Share of the first sequence's residues that are equal in the alignment."""
     own, other, _ = align(first, second)
@@ -171,17 +179,6 @@ def like(first: str, second: str) -> float:
 def sequence_of(structure: Structure, chain: int) -> str:
     names = structure.residue_names[structure.residue_chain == chain]
     return "".join(gemmi.find_tabulated_residue(str(n)).one_letter_code.upper().strip() or "X" for n in names)
-
-
-def residue_atoms(structure: Structure, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[R, 14, 3] heavy atoms of standard residues in the fixed order, and which there are."""
-    out, mask = np.zeros((len(structure.residue_names), SLOTS, 3)), np.zeros((len(structure.residue_names), SLOTS), bool)
-    classes = structure.residue_class
-    for atom, residue in enumerate(structure.atom_residue):
-        place = np.flatnonzero(chemistry.ATOM_NAMES[classes[residue]][:SLOTS] == structure.atom_names[atom])
-        if len(place):
-            out[residue, place[0]], mask[residue, place[0]] = positions[atom], True
-    return out, mask
 
 
 def laid(structure: Structure, pairs: tuple[tuple[int, Polymer], ...]) -> Known:
@@ -198,121 +195,6 @@ def laid(structure: Structure, pairs: tuple[tuple[int, Polymer], ...]) -> Known:
                 place = np.flatnonzero(chemistry.ATOM_NAMES[classes[residues[i]]][:SLOTS] == atom.name)
                 if len(place) and not mask[residues[i], place[0]]:
                     positions[residues[i], place[0]], mask[residues[i], place[0]] = atom.pos.tolist(), True
-    return Known(positions, mask, pairs)
+    return Known(positions, mask, tuple(chain for chain, _ in pairs))
 
 
-def scores(sample: Sample, known: Known) -> Row:
-    """Accuracy by trace and by atom, interfaces, geometry, confidence."""
-    structure = sample.tokens.structure
-    mine, there = residue_atoms(structure, sample.positions)
-    both, resolved = known.mask & there, known.mask[:, CA]
-    residue = np.repeat(np.arange(len(mine)), SLOTS)[both.ravel()]
-    trace = dataclasses.asdict(score_trace(mine[:, CA], known.positions[:, CA], resolved))
-    atoms = {"lddt_all_atom": lddt(mine[both], known.positions[both], residue)}
-    found = interface_row(structure, mine, known, both) | geometry(structure, sample.positions)
-    return trace | atoms | found | confidence(sample, known, mine)
-
-
-def interface_row(structure: Structure, mine: np.ndarray, known: Known, both: np.ndarray) -> Row:
-    """DockQ of every pair of chains that touch in the truth, and the mean."""
-    of = {c: structure.residue_chain == c for c, _ in known.chains}
-    found = {}
-    for a in of:
-        for b in of:
-            if a < b:
-                pair = [tuple(x[of[c]] for c in (a, b)) for x in (mine, known.positions, both)]
-                one = score_interface(pair[0], pair[1], pair[2])  # type: ignore[arg-type]
-                if one is not None:
-                    name = f"{structure.chain_ids[a]}-{structure.chain_ids[b]}"
-                    found[name] = {k: round(v, 4) for k, v in dataclasses.asdict(one).items()}
-    mean = float(np.mean([one["dockq"] for one in found.values()])) if found else None
-    return {"dockq": mean, "interfaces": found}
-
-
-def geometry(structure: Structure, positions: np.ndarray) -> Row:
-    """Clashes for 1,000 atoms; shares of bonds and of stereocentres that are right."""
-    bonds, hands = bond_checks(structure, positions), chirality_checks(structure, positions)
-    shares = {name: float(c.right.mean()) if len(c.right) else 1.0 for name, c in (("bonds_right", bonds), ("chirality_right", hands))}
-    return {"clashes": clashes_per_thousand(structure, positions)} | shares
-
-
-def confidence(sample: Sample, known: Known, mine: np.ndarray) -> Row:
-    """pLDDT and PAE, and sums from which their calibration is made."""
-    tokens, resolved = sample.tokens, known.mask[:, CA]
-    plddt = np.full(len(mine), np.nan)
-    plddt[tokens.residue] = sample.plddt[tokens.centre_atom]
-    local = lddt_by_point(mine[:, CA], known.positions[:, CA], np.arange(len(mine)), mask=resolved)
-    said, error = pae_pairs(sample, known, mine)
-    return {
-        "plddt": float(np.nanmean(plddt[resolved])),
-        "ranking_score": sample.ranking,
-        "plddt_tally": Tally.of(plddt / 100, local).lists(),
-        "pae": float(said.mean()) if len(said) else None,
-        "pae_error": float(error.mean()) if len(error) else None,
-        "pae_tally": Tally.of(np.minimum(said, 31.999) / 32, np.minimum(error, 32) / 32).lists(),
-    }
-
-
-def pae_pairs(sample: Sample, known: Known, mine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Predicted aligned error, and the error in the frame of N, CA, C of residue i of CA of residue j, over resolved protein residues."""
-    token = np.full(len(mine), -1)
-    token[sample.tokens.residue[::-1]] = np.arange(len(sample.tokens.residue))[::-1]
-    at = np.flatnonzero(known.mask[:, :3].all(1) & (token >= 0))
-    seen = [in_frames(x[at][:, :3], x[at, CA]) for x in (mine, known.positions)]
-    error = np.linalg.norm(seen[0] - seen[1], axis=-1)
-    return sample.pae[np.ix_(token[at], token[at])].ravel(), error.ravel()
-
-
-def in_frames(frames: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """[f, n, 3] points in frames of N, CA, C: the first axis towards C, the second in the plane of N (Jumper et al. 2021, Algorithm 21)."""
-    n, ca, c = (frames[:, k] for k in range(3))
-    e1 = (c - ca) / np.linalg.norm(c - ca, axis=-1, keepdims=True)
-    v = n - ca
-    e2 = v - (v * e1).sum(-1, keepdims=True) * e1
-    e2 /= np.linalg.norm(e2, axis=-1, keepdims=True)
-    axes = np.stack([e1, e2, np.cross(e1, e2)], -1)
-    return (points[None] - ca[:, None]) @ axes
-
-
-def helix_scores(tokens: Tokens, known: Known) -> Row:
-    """The baseline that knows the lengths alone."""
-    trace = np.concatenate([ideal_helix(int(n)) for n in np.bincount(tokens.structure.residue_chain)])
-    return dataclasses.asdict(score_trace(trace, known.positions[:, CA], known.mask[:, CA]))
-
-
-SHOWN = ("lddt", "lddt_all_atom", "tm", "gdt_ts", "rmsd", "dockq", "clashes", "bonds_right", "chirality_right", "plddt")
-
-
-def markdown(rows: Sequence[Row]) -> str:
-    """The table that is printed and written."""
-    lines = ["| job | sample | rank | " + " | ".join(SHOWN) + " |", "| " + " | ".join(["---"] * (3 + len(SHOWN))) + " |"]
-    for row in rows:
-        cells = ["-" if row.get(name) is None else f"{row[name]:.3f}" for name in SHOWN]
-        lines.append(f"| {row['job']} | {row['sample']} | {row['rank'] or '-'} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def write(rows: Sequence[Row], missing: Sequence[str], request: RunRequest) -> None:
-    """All files of an evaluation."""
-    request.out.mkdir(parents=True, exist_ok=True)
-    summary = {"jobs_without_truth": list(missing), "calibration": calibration(rows), "rows": list(rows)}
-    replace_file(request.out / "evaluation.json", (json.dumps(summary, indent=1) + "\n").encode())
-    text = io.StringIO()
-    table = csv.DictWriter(text, ["job", "sample", "rank", *SHOWN], extrasaction="ignore")
-    table.writeheader()
-    table.writerows(rows)
-    replace_file(request.out / "evaluation.csv", text.getvalue().encode())
-    said = "".join(f"- {name}: {value}\n" for name, value in summary["calibration"].items())  # type: ignore[attr-defined]
-    replace_file(request.out / "evaluation.md", f"{markdown(rows)}\n\n{said}".encode())
-    draw_calibration(rows, request.out / "calibration.png")
-
-
-def calibration(rows: Sequence[Row]) -> Row:
-    """Over all samples: expected calibration error, bias and correlation of pLDDT (0 to 1) and of PAE (angstrom)."""
-    found: Row = {}
-    for name, scale in (("plddt", 1.0), ("pae", 32.0)):
-        tallies = [Tally.from_lists(row[f"{name}_tally"]) for row in rows if f"{name}_tally" in row]
-        whole = Tally.total(tallies)
-        values = {"error": scale * whole.calibration_error(), "bias": scale * whole.bias(), "r": whole.correlation()}
-        found |= {f"{name}_{k}": round(v, 4) if np.isfinite(v) else None for k, v in values.items()}
-    return found

@@ -1,4 +1,4 @@
-"""The part of the command line that makes and measures pictures."""
+"""The part of the command line that draws: pictures, clips and protein backbones."""
 
 from __future__ import annotations
 
@@ -7,22 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from workflows.command_parts import options_of
 
 sample = typer.Typer(no_args_is_help=True, help="Draw pictures, clips or protein backbones from a trained model.")
 
-
-class _Structures(TyperGroup):
-    """`structgen evaluate RUN --truth DIR` is `structgen evaluate structures RUN --truth DIR`."""
-
-    def parse_args(self, ctx, args):  # type: ignore[no-untyped-def]
-        named = args and (args[0] in self.commands or args[0].startswith("-"))
-        return super().parse_args(ctx, args if named or not args else ["structures", *args])
-
-
-evaluate = typer.Typer(no_args_is_help=True, cls=_Structures, help="Measure what a trained model makes.")
 
 ModelOption = Annotated[Path, typer.Option(metavar="NAME|FILE", help="`fashion`, or a generator made by `structgen train`.")]
 OutOption = Annotated[Path, typer.Option(metavar="DIR", help="Where files, contact sheet and samples.json go.")]
@@ -100,37 +89,3 @@ def _sample(drawn: Drawn, of_pictures: OfPictures, *, video: bool) -> None:
         given = {**vars(drawn), **vars(of_pictures)}
         prompts, labels = tuple(given.pop("prompt") or ()), tuple(given.pop("label") or ())
         raise typer.Exit(sample_pictures(SampleRequest(video=video, prompts=prompts, labels=labels, **given), console()))
-
-
-@evaluate.command("structures", no_args_is_help=True)
-def evaluate_structures(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a prediction run.")],
-    truth: Annotated[Path, typer.Option(metavar="DIR", help="Experimental structures, named as the jobs: JOB.cif, .pdb, also .gz.")],
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where tables and pictures go; RUN/evaluation when not given.")] = None,
-) -> None:
-    """Predicted structures beside experimental ones: accuracy, interfaces, geometry, calibration, and an ideal helix."""
-    from workflows.evaluate_run import RunRequest, evaluate_run
-    from workflows.options import console, exit_status
-
-    with exit_status():
-        raise typer.Exit(evaluate_run(RunRequest(run, truth, out or run / "evaluation"), console()))
-
-
-@evaluate.command("images", no_args_is_help=True)
-def evaluate_images(
-    model: ModelOption,
-    judge: Annotated[Path, typer.Option(metavar="FILE", help="A classifier made by `structgen train` of kind judge.")],
-    data: Annotated[Path, typer.Option(metavar="FILE|DIR", help="The set whose held-out pictures are the measure.")],
-    count: Annotated[int, typer.Option(help="How many are drawn; compare at equal numbers only.")] = 500,
-    steps: Annotated[list[int] | None, typer.Option(help="May be given again: a row each.")] = None,
-    guidance: GuidanceOption = None,
-    seed: SeedOption = 0,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where evaluation.json and sheets go.")] = None,
-) -> None:
-    """Frechet and kernel distance, precision, recall and agreement of a model's pictures or clips with held-out ones."""
-    from workflows.options import console, exit_status
-    from workflows.pictures import EvaluateRequest, evaluate_pictures
-
-    with exit_status():
-        request = EvaluateRequest(model, judge, data, count, tuple(steps or ()), guidance, seed, out)
-        raise typer.Exit(evaluate_pictures(request, console()))

@@ -1,69 +1,102 @@
-"""Rows of an evaluation to its tables: means over chains with their standard errors, by evidence and by length, and as Markdown."""
+"""Rows of an evaluation to figures: accuracy beside baselines, geometry, calibration, ranking, by evidence, length and known relative."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from structgen.metrics.calibration import Tally
+from structgen.metrics.sample import PAE_SCALE
 
 Row = dict[str, Any]
-Scores = dict[str, float]
+WITH_TEMPLATES = " + templates"  # behind the name of an evidence
 ACCURACY = ("lddt", "tm", "gdt_ts", "rmsd")
-HEADINGS = {"lddt": "lDDT-CA", "tm": "TM-score", "gdt_ts": "GDT_TS", "rmsd": "RMSD (A)"}
 LENGTHS = ((0, 100), (100, 200), (200, 100_000))
+BASELINES = {
+    "helix": "ideal helix",
+    "random": "random training chain",
+    "nearest": "nearest training chain",
+    "copied": "best template copied",
+}
+CLOSED = "best template copied, gaps closed"
 NOTHING = {"lddt": 0.0, "tm": 0.0, "gdt_ts": 0.0, "rmsd": float("nan")}
+FOLDED = 0.5  # TM-score of the best sample above which a target counts as one that the model can fold
 
 
 def summarise(rows: Sequence[Row]) -> Row:
-    """Accuracy, geometry and calibration of every evidence, and of the baselines on the same chains."""
-    groups = {evidence: [row for row in rows if row["evidence"] == evidence] for evidence in ("sequence", "profile")}
-    return {"seconds": round(sum(row["seconds"] for row in rows), 1)} | {name: _group(own, rows) for name, own in groups.items() if own}
-
-
-def _group(own: Sequence[Row], rows: Sequence[Row]) -> Row:
-    chains = {row["index"] for row in own}
-    alone = {row["index"]: row for row in rows if row["evidence"] == "sequence" and row["index"] in chains}
-    judged = [row for row in alone.values() if row["baselines"]]
-    lengths = {f"{low}-{high - 1}" if high < 10_000 else f"{low} and more": (low, high) for low, high in LENGTHS}
+    """Figures of every evidence, each over the rows that have it, and medians by the identity of the best template."""
+    names = list(dict.fromkeys(name for row in rows for name in row["predictions"]))
+    names.sort(key=lambda name: WITH_TEMPLATES in name)
+    evidence = {name: _group([row for row in rows if name in row["predictions"]], name) for name in names}
+    found = {name: by_identity(rows, name) for name in names if WITH_TEMPLATES not in name}
     return {
-        "chains": len(own),
-        "accuracy": {**_of_model(own), **(_of_baselines(judged) if judged else {})},
-        "sequence_alone": _of_model(list(alone.values())) if alone else {},
-        "nearest_found": sum(row["baselines"]["nearest"] is not None for row in judged),
-        "geometry": _geometry(own),
-        "calibration": _calibration(own),
+        "seconds": round(sum(row["seconds"] for row in rows), 1),
+        "evidence": evidence,
+        "by_identity": {name: own for name, own in found.items() if own},
+    }
+
+
+def _group(rows: Sequence[Row], name: str) -> Row:
+    lengths = {f"{low}-{high - 1}" if high < 10_000 else f"{low} and more": (low, high) for low, high in LENGTHS}
+    others = [other for other in rows[0]["predictions"] if other != name and all(other in row["predictions"] for row in rows)]
+    return {
+        "chains": len(rows),
+        "accuracy": _of_model(rows, name)
+        | {f"ranked first, {other}": _of_model(rows, other)["ranked first"] for other in others}
+        | _of_baselines(rows, name),
+        "found": {key: sum(row["baselines"][key] is not None for row in rows) for key in BASELINES if key in rows[0]["baselines"]},
+        "geometry": _geometry(rows, name),
+        "calibration": _calibration(rows, name),
+        "ranking": _ranking(rows, name),
         "by_length": {
-            name: {"chains": len(part), "accuracy": _of_model(part), "calibration": _calibration(part)}
-            for name, (low, high) in lengths.items()
-            if (part := [row for row in own if low <= row["length"] < high])
+            title: {"chains": len(part), "accuracy": _of_model(part, name), "calibration": _calibration(part, name)}
+            for title, (low, high) in lengths.items()
+            if (part := [row for row in rows if low <= row["length"] < high])
         },
     }
 
 
-def _of_model(rows: Sequence[Row]) -> Row:
-    """Means over chains of the mean sample, of the one ranked first, and of the best by each score."""
+def ranked(row: Row, name: str) -> Row:
+    """The sample of an evidence that is ranked first."""
+    own = row["predictions"][name]
+    return own["samples"][own["ranked"]]
+
+
+def _samples(rows: Sequence[Row], name: str) -> list[Row]:
+    return [sample for row in rows for sample in row["predictions"][name]["samples"]]
+
+
+def _of_model(rows: Sequence[Row], name: str) -> Row:
+    """Means over targets of the mean sample, of the one ranked first, and of the best by each score."""
     pick: dict[str, Callable[[Row, str], float]] = {
-        "mean sample": lambda row, name: float(np.mean([s[name] for s in row["samples"]])),
-        "ranked first": lambda row, name: row["samples"][row["ranked"]][name],
-        "best sample": lambda row, name: (min if name == "rmsd" else max)(s[name] for s in row["samples"]),
+        "mean sample": lambda row, score: float(np.mean([s[score] for s in row["predictions"][name]["samples"]])),
+        "ranked first": lambda row, score: ranked(row, name)[score],
+        "best sample": lambda row, score: (min if score == "rmsd" else max)(s[score] for s in row["predictions"][name]["samples"]),
     }
-    return {which: {name: _mean([of(row, name) for row in rows]) for name in ACCURACY} for which, of in pick.items()}
+    accuracy = {which: {score: _mean([of(row, score) for row in rows]) for score in ACCURACY} for which, of in pick.items()}
+    for which, of in pick.items():
+        if docked := [of(row, "dockq") for row in rows if ranked(row, name)["dockq"] is not None]:
+            accuracy[which]["dockq"] = _mean(docked)
+    return accuracy
 
 
-def _of_baselines(rows: Sequence[Row]) -> Row:
-    """The nearest chain scores 0 where nothing was found (its RMSD is that of the residues it covers)."""
-    names = {"ideal helix": "helix", "random training chain": "random", "nearest training chain": "nearest"}
-    return {
-        title: {score: _mean([(row["baselines"][name] or NOTHING)[score] for row in rows]) for score in ACCURACY}
-        for title, name in names.items()
-    }
+def _of_baselines(rows: Sequence[Row], name: str) -> Row:
+    """What finds nothing scores 0 (its RMSD is that of the residues it covers)."""
+    columns = {title: [row["baselines"][key] for row in rows] for key, title in BASELINES.items() if key in rows[0]["baselines"]}
+    if all("closed" in row["predictions"][name] for row in rows):
+        columns[CLOSED] = [_closed(row, name) for row in rows]
+    return {title: {score: _mean([(one or NOTHING)[score] for one in column]) for score in ACCURACY} for title, column in columns.items()}
+
+
+def _closed(row: Row, name: str) -> Row:
+    """The copy with its gaps closed; where no template was found, the prediction without templates is what there is."""
+    return row["predictions"][name]["closed"] or ranked(row, name)
 
 
 def _mean(values: Sequence[float]) -> list[float | None]:
-    """[mean, standard error] over the chains that have a value."""
+    """[mean, standard error] over the targets that have a value."""
     known = np.array([v for v in values if np.isfinite(v)])
     if not len(known):
         return [None, None]
@@ -71,61 +104,84 @@ def _mean(values: Sequence[float]) -> list[float | None]:
     return [round(float(known.mean()), 4), round(float(error), 4)]
 
 
-def _geometry(rows: Sequence[Row]) -> Row:
-    """Over all samples: share of CA-CA steps of 3.6 to 4.0 angstrom, of mirror images, clashes for 1,000 atoms (mean and median)."""
-    samples = [s for row in rows for s in row["samples"]]
+def _geometry(rows: Sequence[Row], name: str) -> Row:
+    """Of all samples: shares of CA-CA steps of 3.6 to 4.0 angstrom, right bonds and stereocentres, mirror images; clashes for 1,000 atoms.
+
+    `mirror_folded`: of the samples of targets whose best sample has a TM-score above 0.5 (`folded` of them), the mirror images.
+    """
+    samples = _samples(rows, name)
+    able = [row for row in rows if max(s["tm"] for s in row["predictions"][name]["samples"]) > FOLDED]
+    shares = {key: round(float(np.mean([s[key] for s in samples])), 4) for key in ("ca_ca", "bonds_right", "chirality_right", "mirror")}
     clashes = [s["clashes"] for s in samples]
-    return {
-        "ca_ca": round(float(np.mean([s["ca_ca"] for s in samples])), 4),
-        "mirror": round(float(np.mean([s["mirror"] for s in samples])), 4),
+    return shares | {
         "clashes": round(float(np.mean(clashes)), 2),
         "clashes_median": round(float(np.median(clashes)), 2),
+        "folded": len(able),
+        "mirror_folded": round(float(np.mean([s["mirror"] for s in _samples(able, name)])), 4) if able else None,
     }
 
 
-def _calibration(rows: Sequence[Row]) -> Row:
-    """pLDDT of CA atoms, 0 to 1, against their own lDDT; per sample, the mean pLDDT against the lDDT of the sample."""
-    samples = [s for row in rows for s in row["samples"]]
-    residues = Tally.total([Tally.from_lists(s["calibration"]) for s in samples])
+def _calibration(rows: Sequence[Row], name: str) -> Row:
+    """pLDDT of CA atoms, 0 to 1, against their own lDDT; per sample, the mean pLDDT against the lDDT of the sample; PAE in angstrom."""
+    samples = _samples(rows, name)
+    residues = Tally.total([Tally.from_lists(s["plddt_tally"]) for s in samples])
+    pairs = Tally.total([Tally.from_lists(s["pae_tally"]) for s in samples])
     whole = Tally.of(np.array([s["plddt"] / 100 for s in samples]), np.array([s["lddt"] for s in samples]))
     ptm = Tally.of(np.array([s["ptm"] for s in samples]), np.array([s["tm"] for s in samples]))
     values = {
+        "samples": len(samples),
         "residues": residues.count.sum(),
         "ece": residues.calibration_error(),
         "bias": residues.bias(),
         "r_residue": residues.correlation(),
         "r_sample": whole.correlation(),
+        "ece_sample": whole.calibration_error(),
+        "bias_sample": whole.bias(),
+        "pae_ece": PAE_SCALE * pairs.calibration_error(),
+        "pae_bias": PAE_SCALE * pairs.bias(),
+        "pae_r": pairs.correlation(),
         "r_ptm_tm": ptm.correlation(),
         "ptm_bias": ptm.bias(),
     }
     return {name: round(float(v), 4) if np.isfinite(v) else None for name, v in values.items()}
 
 
-def accuracy_table(accuracy: Row) -> str:
-    """Markdown: a line for the model's choices and each baseline, mean and standard error over chains."""
-    lines = ["| | " + " | ".join(HEADINGS[name] for name in ACCURACY) + " |", "| --- |" + " --- |" * len(ACCURACY)]
-    for title, scores in accuracy.items():
-        cells = [_cell(scores[name], 1 if name == "rmsd" else 3) for name in ACCURACY]
-        lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def _ranking(rows: Sequence[Row], name: str) -> Row:
+    """How much the sample ranked first is better than the mean one, and the best than the mean: [mean, standard error] over targets."""
+    found: Row = {}
+    for score in ("lddt", "tm"):
+        values = [[s[score] for s in row["predictions"][name]["samples"]] for row in rows]
+        found[f"{score}_gain"] = _mean([ranked(row, name)[score] - float(np.mean(own)) for row, own in zip(rows, values, strict=True)])
+        found[f"{score}_possible"] = _mean([max(own) - float(np.mean(own)) for own in values])
+    return found
 
 
-def length_table(by_length: Row) -> str:
-    """Markdown: a line for each range of lengths."""
-    titles = ("residues", "chains", "lDDT-CA, ranked first", "TM-score, ranked first", "pLDDT error (ECE)", "r per residue")
-    lines = [f"| {' | '.join(titles)} |", "| --- |" + " --- |" * (len(titles) - 1)]
-    for name, part in by_length.items():
-        first, calibration = part["accuracy"]["ranked first"], part["calibration"]
-        cells = [name, str(part["chains"]), _cell(first["lddt"], 3), _cell(first["tm"], 3)]
-        cells += [_number(calibration["ece"], 3), _number(calibration["r_residue"], 2)]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def by_identity(rows: Sequence[Row], name: str) -> Row:
+    """Medians of TM-score and lDDT by bin of identity, for targets whose templates were searched: of the sample ranked first without and
+    with templates (where the model takes them), of the best template copied, and of the copy with its gaps closed."""
+    judged = [row for row in rows if row["identity"] and name in row["predictions"]]
+    bins = sorted({row["identity"] for row in judged}, key=_lowest)
+    return {bin: _medians([row for row in judged if row["identity"] == bin], name) for bin in bins}
 
 
-def _cell(value: Sequence[float | None], digits: int) -> str:
-    mean, error = value
-    return "-" if mean is None else f"{mean:.{digits}f} ± {error:.{digits}f}"
+def _lowest(bin: str) -> float:
+    """Where a bin begins, in per cent; none at all comes last."""
+    first = bin.split("-")[0]
+    return float(first) if first.isdigit() else float("inf")
 
 
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+def _medians(rows: Sequence[Row], name: str) -> Row:
+    ways: dict[str, Callable[[Row], Mapping[str, float]]] = {"without": lambda row: ranked(row, name)}
+    if all(name + WITH_TEMPLATES in row["predictions"] for row in rows):
+        ways["with"] = lambda row: ranked(row, name + WITH_TEMPLATES)
+    ways["copied"] = lambda row: row["baselines"]["copied"] or NOTHING
+    if all("closed" in row["predictions"][name] for row in rows):
+        ways["closed"] = lambda row: _closed(row, name)
+    used = [row["template"] for row in rows if row["template"]]
+    about = {key: round(float(np.median([one[key] for one in used])), 4) if used else None for key in ("identity", "coverage")}
+    values = {way: {score: _median([of(row)[score] for row in rows]) for score in ("tm", "lddt")} for way, of in ways.items()}
+    return {"chains": len(rows), "found": len(used), **about, **values}
+
+
+def _median(values: Sequence[float]) -> float:
+    return round(float(np.median(values)), 4)

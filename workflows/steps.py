@@ -22,8 +22,10 @@ from structgen.alphafold3.model import Model
 from structgen.alphafold3.students import RAISED, student_sampling
 from structgen.errors import ConfigError
 from structgen.features.chains import ChainRecord, ChainSet
+from structgen.metrics.sample import CA
+from structgen.metrics.trace import score_trace
 from structgen.store import replace_file
-from workflows.evaluate import CA, Protocol, predicted, score_trace, selection
+from workflows.evaluate_model import Protocol, predicted, selection
 
 log = logging.getLogger(__name__)
 STEPS = (1, 2, 4, 8, 20, 200)

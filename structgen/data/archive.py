@@ -131,6 +131,13 @@ class Archive:
     def alignment(self, entry: int) -> Msa | None:
         return self._parts.alignment(entry)
 
+    def has_profile(self, entry: int) -> bool:
+        return self._parts.has_profile(entry)
+
+    def cluster(self, entry: int) -> int:
+        """Cluster of the entry's first chain."""
+        return int(self._clusters[np.searchsorted(self._chains[:, 0], entry)])
+
     def relatives(self, entry: int, chain: int) -> Sequence[Relative]:
         found = self._relatives.get((entry, chain))
         return found[0].of(found[1]) if found else ()

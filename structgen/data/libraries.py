@@ -22,7 +22,7 @@ class LibrarySettings:
 
     shortest: int = 20  # residues
     words: int = 6  # letters of the words by which near copies are told
-    shared: float = 0.9  # a chain of whose words so large a share is in one chain that was taken before, of its group, is left out
+    shared: float = 0.7  # a chain of whose words so large a share is in one that was taken before, of its group, is left out: about 95 % identity
     max_resolution: float = 4.0  # angstrom, where it is known
     max_date: str = ""  # latest release, YYYY-MM-DD
 
@@ -34,7 +34,7 @@ def chains_of_set(chains: ChainSet, settings: LibrarySettings, split: str = "tra
         order = [i for i in order if chains.length(i) >= settings.shortest and _resolution(chains, i) <= settings.max_resolution]
         for i in _distinct(order, chains.sequence, settings):
             record = chains[i]
-            atoms = np.where(record.mask[:, :4, None], record.positions[:, :4], np.nan)
+            atoms = np.where(record.mask[:, :3, None], record.positions[:, :3], np.nan)
             yield LibraryChain(record.id, chains.rows[i].get("chain", ""), "", record.sequence, atoms)
 
 
@@ -63,10 +63,10 @@ def chains_of_folder(folder: Path, settings: LibrarySettings, refuse: Callable[[
 
 
 def _atoms(polymer: Polymer) -> np.ndarray:
-    """[n, 4, 3] N, CA, C, O; O is placed by the library where a frame is known."""
+    """[n, 3, 3] N, CA, C, NaN where one of them is not resolved."""
     backbone = polymer.backbone()
-    atoms = np.full((len(polymer.sequence), 4, 3), np.nan)
-    atoms[backbone.frame_mask, :3] = backbone.frame[backbone.frame_mask]
+    atoms = np.full((len(polymer.sequence), 3, 3), np.nan)
+    atoms[backbone.frame_mask] = backbone.frame[backbone.frame_mask]
     return atoms
 
 

@@ -91,6 +91,10 @@ class ChainSet:
             groups.setdefault(self.rows[i]["cluster"], []).append(i)
         return list(groups.values())
 
+    def name(self, i: int) -> str:
+        """Id of a chain."""
+        return self.rows[i]["id"]
+
     def has_profile(self, i: int) -> bool:
         return i in self._profiles
 

