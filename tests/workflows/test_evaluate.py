@@ -176,9 +176,10 @@ def test_homologs_with_templates_without_and_copied(command: Command, model: Mod
     that takes no templates has one way, and is told so. An archive holds the same chains."""
     rng = np.random.default_rng(1)
     parent, other = random_chains(rng, 2, 60)
-    target = Made("target_A", parent.sequence[6:50], profile=True)
+    part = parent.sequence[6:50]
+    target = Made("target_A", part[:20] + ("A" if part[20] == "G" else "G") + part[21:], profile=True)  # a literal part is no template
     folder = write_archive(tmp_path / "set", [parent, other, target], rng, clusters=[0, 1, 0])
-    (tmp_path / "held.tsv").write_text(write_holdout([Holdout("target_A", "homolog", "70-95", "train0_A", 0.9, 1.0)]))
+    (tmp_path / "held.tsv").write_text(write_holdout([Holdout("target_A", "homolog", "70-95", parent.id, 0.9, 1.0)]))
     assert command("data", "library", folder, "train.library", "--holdout", "held.tsv").status == 0
     words = ("evaluate", "--chains", folder, "--holdout", "held.tsv", "--split", "homolog", "--samples", 1, "--steps", 2, "--cycles", 1)
     said = command(*words, "--model", "model.safetensors", "--templates", "train.library", "--out", "with")
@@ -187,7 +188,7 @@ def test_homologs_with_templates_without_and_copied(command: Command, model: Mod
     (row,) = [json.loads(line) for line in (tmp_path / "with" / "rows.jsonl").read_text().splitlines()[1:]]
     assert set(row["predictions"]) == {"sequence", "profile", "sequence + templates", "profile + templates"}
     assert row["predictions"]["sequence"]["samples"] != row["predictions"]["sequence + templates"]["samples"]
-    assert row["template"]["file"] == "train0_A" and row["baselines"]["copied"]["coverage"] > 0.8
+    assert row["template"]["file"] == parent.id and row["baselines"]["copied"]["coverage"] > 0.8
     closed = row["predictions"]["sequence"]["closed"]
     assert closed["coverage"] == 1 and row["identity"] == "70-95"
     assert all((tmp_path / "with" / name).stat().st_size > 5000 for name in ("accuracy.png", "calibration.png"))
