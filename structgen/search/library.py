@@ -171,7 +171,7 @@ class Library:
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as file:
                 return np.lib.format.read_array(io.BytesIO(file.read()), allow_pickle=False)
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        except (OSError, KeyError, ValueError, zipfile.BadZipFile, EOFError, lzma.LZMAError) as error:
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: Exception) -> InputError:
