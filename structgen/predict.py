@@ -17,7 +17,7 @@ from structgen.features.batch import Batch
 from structgen.features.conformers import pose_conformers
 from structgen.features.tokens import Tokens
 from structgen.generative import generators, normal_like, sample
-from structgen.heap import trim
+from structgen.heap import return_large, trim
 from structgen.prediction import Prediction
 
 STAGE_VERSION = 2  # raise when the same weights and features would give other numbers
@@ -45,6 +45,7 @@ def fold(
     `batch` holds one job (b = 1), unposed reference conformers. `at_once` samples are denoised together, 0: all of them; fewer take less
     memory, and differ in the last digits as sums in another order do. Raises `NumericalError` when coordinates are not finite.
     """
+    return_large()
     network = model.network
     batch = pose_conformers(batch, generator(seed, "conformers"))
     trunk = network.trunk(batch, cycles=sampling.cycles, rng=generator(seed, "msa"))

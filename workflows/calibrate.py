@@ -45,7 +45,7 @@ FULL = (
     Size(128, 8192, 1, cycles=2),
     Size(192, 64, 3),
     Size(256, 256, 5),
-    Size(384, 16, 2),
+    Size(384, 16, 5),
     Size(512, 1, 1),
 )
 QUICK = (Size(32, 1, 5), Size(24, 8, 2, kind=Kind.RNA), Size(64, 64, 2), Size(96, 128, 5), Size(128, 4096, 1, cycles=2), Size(192, 16, 2))
