@@ -119,6 +119,7 @@ def test_F1_stages_are_drawn_in_turn(rng):
         check_stages(systems[1::-1], "ba")
 
 
+@pytest.mark.slow
 def test_F1_seven_models_share_nothing(measured, tmp_path):
     """Base, three stages of time and three of space beside one text encoder that stands still: trained alone or by turns with all others,
     each gets the same weights, bit for bit; so they may be trained at once, anywhere. Together they make a clip."""

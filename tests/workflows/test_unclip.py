@@ -19,6 +19,8 @@ from tests.vision.weights import drawn
 from tests.workflows.conftest import REPOSITORY
 from workflows.cli import app
 
+pytestmark = pytest.mark.slow  # eight trainings: three quarters of a minute
+
 RUN = CliRunner()
 DATA = REPOSITORY / "data" / "pictures" / "emoji_120.npz"
 QUICK = {"learning_rate": 0.01, "warmup_steps": 1, "ema": {"decay": 0.5}}
