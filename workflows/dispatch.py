@@ -36,7 +36,7 @@ def _task(make: Maker, run: Run, demand: Demand) -> Any:
     def work(row: Row) -> Row:
         return made(make, run)(row)
 
-    return ray.remote(max_retries=0, **options(demand))(work)
+    return ray.remote(max_retries=0, name="_work", **options(demand))(work)
 
 
 class Dispatcher:
