@@ -36,6 +36,7 @@ def _task(make: Maker, run: Run, demand: Demand) -> Any:
     def work(row: Row) -> Row:
         return made(make, run)(row)
 
+    # the name is what process lists and Ray's dashboard show; benchmarks/kills.py finds its victims by it
     return ray.remote(max_retries=0, name="_work", **options(demand))(work)
 
 
