@@ -37,7 +37,8 @@ def _task(make: Maker, run: Run, demand: Demand) -> Any:
         return made(make, run)(row)
 
     # the name is what process lists and Ray's dashboard show; benchmarks/kills.py finds its victims by it
-    return ray.remote(max_retries=0, name="_work", **options(demand))(work)
+    task: Any = ray.remote(max_retries=0, **options(demand))(work)
+    return task.options(name="_work")
 
 
 class Dispatcher:
