@@ -55,6 +55,8 @@ class GeneratorTraining:
     `reduced`: how many times smaller than those of the set the pictures are; `lower`: what a later stage of a cascade is given of them;
     `vector` picture: the embeddings of whole pictures are told, as unCLIP's decoder is (Ramesh et al. 2022, section 2.1).
 
+    With `init` the run starts from the weights of a generator whose network and words are the same; a ControlNet copies its U-Net.
+
     With `distillation` the run's `init` is a teacher, and all that it is (network, codec, words) is the student's; of the rest only
     `batches` and what is held out are heard.
     """
@@ -106,6 +108,8 @@ class GeneratorTask(Task[Batch]):
         self.network = self.system.network
         if isinstance(self.network, ControlNet):
             self.network.follow(controlled_base(context, self.encoded))
+        elif context.init and not settings.distillation:
+            go_on_from(self.system, context.init)
         self.objective = Drop(objective, emptied, 0.0 if settings.distillation else settings.drop)
 
     @cached_property
@@ -233,6 +237,15 @@ def controlled_base(context: Context, encoded: bool) -> UNet:
     if not isinstance(base, UNet):
         raise ConfigError(f"{context.init} holds a {type(base).__name__}; a ControlNet copies a UNet")
     return base
+
+
+def go_on_from(system: System, name: str) -> None:
+    """Take the weights of the generator's network in a file. Raises `ConfigError` for another network and for other words."""
+    known = load(model_file(Path(name)), System)
+    for part in ("network", "words", "text"):
+        if getattr(known.config, part) != getattr(system.config, part):
+            raise ConfigError(f"init: {name} has another {part} than the run; give task.{part} as in its file")
+    system.network.load_state_dict(known.network.state_dict())
 
 
 def load_codec(path: Path, pictures: PictureSet) -> Coded:

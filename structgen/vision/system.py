@@ -132,7 +132,8 @@ class System(nn.Module):
         """Classes, captions and the CLIP embeddings of pictures [b, c], as far as the model hears them. Raises `ConfigError` for captions
         that it does not hear, and for a decoder without embeddings. Embeddings without captions: no words are heard."""
         if self.config.words is not None and captions is not None:
-            tokens, seen, whole = self.config.words.one_hot(captions)
+            device = next(self.network.parameters()).device
+            tokens, seen, whole = (part.to(device) for part in self.config.words.one_hot(captions))
             return Condition(label=labels, tokens=tokens, mask=seen, vector=whole)
         if self.clip is None or self.config.text is None:
             if captions is not None:

@@ -195,6 +195,19 @@ def test_latents_on_disk_train_the_same_model(folder: Path, tmp_path: Path):
     assert "part of an archive is not complete" in out
 
 
+def test_a_generator_goes_on_from_another(folder: Path, tmp_path: Path):
+    """`init` gives the weights of the start: a step so small that it changes nothing leaves them. Another network is refused."""
+    run, made = yaml.safe_load((folder / "bars_made.yaml").read_text()), folder / "bars_made" / "model.safetensors"
+    run |= {"steps": 1, "optimisation": QUICK | {"learning_rate": 1e-12}}
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump(run))
+    words = ("train", tmp_path / "more.yaml", "--data", folder / "bars.npz", "--init", made, "--out")
+    command(*words, tmp_path / "more")
+    one, other = (load(path, System) for path in (made, tmp_path / "more" / "model.safetensors"))
+    assert all((value - other.state_dict()[name]).abs().max() < 1e-6 for name, value in one.state_dict().items())
+    out = command(*words, tmp_path / "other", "--set", "task.network.dit.depth=2", status=2)
+    assert "has another network than the run" in out.replace("\n", "")
+
+
 def test_a_controlnet_follows_edges(folder: Path, tmp_path: Path):
     """Trained from a U-Net's file, which it holds unchanged; drawn with --control; asked for where it is missing."""
     steering = {"classes": 2, "frequencies": 8}
