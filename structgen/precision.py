@@ -26,3 +26,9 @@ def native_precision(cpuinfo: Path = Path("/proc/cpuinfo")) -> Precision:
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
     """Matrix products in `precision` inside the block, whatever the type of the weights: how a network is trained in bfloat16."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def in_autocast(x: torch.Tensor) -> torch.Tensor:
+    """x in the type of autocast's matrix products, or as it is outside of autocast."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x

@@ -62,6 +62,7 @@ class Pair:
 
     c_z: int = 128
     tri_hidden: int = 128
+    attention: bool = True  # Algorithms 14 and 15; without them a block is two multiplications and a transition, and costs a third
     heads: int = 4
     c_head: int = 32
     transition: int = 4

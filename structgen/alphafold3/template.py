@@ -17,6 +17,7 @@ from structgen.alphafold3.transition import Parts, blocks, collect
 from structgen.features.batch import Batch
 from structgen.nn.linear import Linear
 from structgen.nn.norms import LayerNorm
+from structgen.precision import in_autocast
 from structgen.typing import Bool, Float, Tensor, typed
 
 GAP = 31  # class of no residue in the 32 letters of a batch
@@ -129,7 +130,7 @@ class TemplateEmbedder(nn.Module):
 
     def _one(self, geometry: Geometry, asym_id: Tensor, z: Tensor, token_mask: Tensor | None) -> Tensor:
         """Lines 2 to 9 for one template: [b, n, n, c]."""
-        v = collect(self._embed(geometry, asym_id, z), z.shape[1])
+        v = in_autocast(collect(self._embed(geometry, asym_id, z), z.shape[1]))
         start = v.clone() if self.template.outer_residual else None
         _, v = self.stack.overwrite(None, v, token_mask)
         return self.norm(v if start is None else v + start)

@@ -52,13 +52,14 @@ class StructureLoss:
         example = example.to(device)
         batch = example.batch
         cycles = int(torch.randint(1, terms.cycles + 1, (), generator=rng))
+        labels = make_labels(batch, example.positions, example.resolved)  # first: its counts would make a GPU wait for the trunk
         with autocast(device, self.precision):
             trunk = network.trunk(batch, cycles=cycles, rng=rng)
             condition = network.diffusion.condition(batch, trunk)
             logits = network.distogram(trunk.z)
         if terms.rollout_steps:
             example = fitted(example, self._rolled_out(batch, condition, rng))
-        labels = make_labels(batch, example.positions, example.resolved)
+            labels = make_labels(batch, example.positions, example.resolved)
         data = repeat(labels.positions, terms.noise_levels)
         data = CentreRandomAugmentation(repeat(labels.resolved, terms.noise_levels))(data, rng)
         diffusion = self._regression(labels, batch)(self._denoiser(), data, condition, rng)

@@ -199,18 +199,18 @@ class TriangleAttentionEnding(TriangleAttention):
 
 @typed
 class PairTrack(nn.Module):
-    """SI Algorithm 17, lines 2 to 6 (and the same lines of Algorithms 8 and 16): the five updates of z."""
+    """SI Algorithm 17, lines 2 to 6 (and the same lines of Algorithms 8 and 16): the five updates of z, or three (`Pair.attention`)."""
 
     def __init__(self, pair: Pair) -> None:
         super().__init__()
         self.outgoing = TriangleMultiplicationOutgoing(pair)
         self.incoming = TriangleMultiplicationIncoming(pair)
-        self.starting = TriangleAttentionStarting(pair)
-        self.ending = TriangleAttentionEnding(pair)
+        self.starting = TriangleAttentionStarting(pair) if pair.attention else None
+        self.ending = TriangleAttentionEnding(pair) if pair.attention else None
         self.transition = Transition(pair.c_z, pair.transition)
 
     def forward(self, z: Float[Tensor, "b n n c_z"], token_mask: Bool[Tensor, "b n"] | None) -> Float[Tensor, "b n n c_z"]:
         """The new z; without gradients z itself is overwritten and returned."""
         for update in (self.outgoing, self.incoming, self.starting, self.ending):
-            z = update.add_to(z, token_mask)
+            z = z if update is None else update.add_to(z, token_mask)
         return self.transition.add_to(z)

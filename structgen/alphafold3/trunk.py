@@ -18,6 +18,7 @@ from structgen.alphafold3.transition import accumulate, blocks, collect
 from structgen.features.batch import Batch
 from structgen.nn.linear import Linear
 from structgen.nn.norms import LayerNorm
+from structgen.precision import in_autocast
 from structgen.typing import Float, Tensor, typed
 
 
@@ -76,7 +77,7 @@ class Trunk(nn.Module):
     def _cycle(self, batch: Batch, start: TrunkOutput, s: Tensor, z: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Lines 8 to 13."""
         token_mask = None if bool(batch.token_mask.all()) else batch.token_mask
-        z = collect(((i, start.z[:, i] + self.z_recycle(self.z_norm(z[:, i]))) for i in _rows(z)), z.shape[1])
+        z = in_autocast(collect(((i, start.z[:, i] + self.z_recycle(self.z_norm(z[:, i]))) for i in _rows(z)), z.shape[1]))
         z = z + self.template(batch, z, token_mask)
         z = self.msa(draw_rows(batch, self.config.msa, rng), z, start.s_inputs, token_mask)
         refined, z = self.pairformer.overwrite(start.s + self.s_recycle(self.s_norm(s)), z, token_mask)

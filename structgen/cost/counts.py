@@ -96,12 +96,13 @@ def _batches(work: Work) -> int:
 def _pair_dense(pair: Pair) -> float:
     """Of one pair in one block: SI Algorithms 11 to 15 without their sums over a third token."""
     c, h, w = pair.c_z, pair.tri_hidden, pair.heads * pair.c_head
-    return 2 * (5 * h * c + c * c) + 2 * (5 * w * c + c * pair.heads) + 3 * pair.transition * c * c
+    attention = 2 * (5 * w * c + c * pair.heads) if pair.attention else 0
+    return 2 * (5 * h * c + c * c) + attention + 3 * pair.transition * c * c
 
 
 def _pair_cubic(pair: Pair) -> float:
     """Of one triple of tokens in one block."""
-    return 2 * pair.tri_hidden + 4 * pair.heads * pair.c_head
+    return 2 * pair.tri_hidden + (4 * pair.heads * pair.c_head if pair.attention else 0)
 
 
 def _alignment(config: Config, work: Work) -> float:

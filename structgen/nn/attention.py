@@ -13,13 +13,13 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Te
     """softmax_j(q_i . k_j / sqrt(c) + bias_ij) v_j, the softmax in float32 whatever the inputs are held in.
 
     `q` [..., h, i, c], `k` and `v` [..., h, j, c], `bias` broadcastable to [..., h, i, j]; returns [..., h, i, c]. A bias of size 1 in a
-    leading dimension is shared and not copied. torch's fused kernels give no gradient to a shared bias on the CPU and an expanded
-    one on a GPU, so such a bias is added to explicit logits.
+    leading dimension is shared and not copied, unless a gradient flows through it: torch's fused kernels give none to a shared bias on a CPU,
+    so there it is added to explicit logits, and an expanded one on a GPU, which is still several times less memory than the logits.
     """
     if bias is None:
         return F.scaled_dot_product_attention(_four(q), _four(k), _four(v)).view(q.shape)
     if bias.requires_grad and torch.is_grad_enabled():
-        return _explicit(q, k, v, bias)
+        return _expanded(q, k, v, bias) if q.device.type == "cuda" else _explicit(q, k, v, bias)
     bias = bias.to(q.dtype).reshape((1,) * (q.ndim - bias.ndim) + bias.shape)
     if q.ndim <= 4 or all(size == 1 for size in bias.shape[:-3]):
         return F.scaled_dot_product_attention(_four(q), _four(k), _four(v), attn_mask=_four(bias)).view(q.shape)
@@ -29,6 +29,11 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Te
 def _four(x: Tensor) -> Tensor:
     """[..., h, i, c] as [b, h, i, c], the only shape that torch's fused kernels take."""
     return x.reshape(-1, *x.shape[-3:])
+
+
+def _expanded(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    whole = bias.to(q.dtype).expand(*q.shape[:-1], bias.shape[-1])
+    return F.scaled_dot_product_attention(_four(q), _four(k), _four(v), attn_mask=_four(whole)).view(q.shape)
 
 
 def _explicit(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:

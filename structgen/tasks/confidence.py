@@ -24,9 +24,11 @@ from structgen import heads
 from structgen.alphafold3.config import Sampling
 from structgen.alphafold3.model import AlphaFold3, Model, save_model
 from structgen.alphafold3.rollout import ConfidenceLoss, ConfidenceTerms, Rollout, roll_out
+from structgen.data.examples import Loading
+from structgen.data.stream import Stream, open_dataset
 from structgen.errors import ConfigError
 from structgen.features.chains import ChainSet
-from structgen.features.examples import Crops, draw_example
+from structgen.features.examples import Crops, Example, draw_example
 from structgen.generative import generators
 from structgen.generative.ema import Weights
 from structgen.store import replace_file
@@ -40,7 +42,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Rollouts:
-    """Which chains are rolled out and how. Whole chains of `shortest` to `longest` residues, a cluster first and then a chain in it."""
+    """Which chains are rolled out and how.
+
+    Whole chains of `shortest` to `longest` residues of a set, a cluster first and then a chain in it; or, with `loading`, what the loader
+    draws of any data, with templates where it gives some (then nothing but `count`, `held_out`, `samples` and `steps` is read).
+    """
 
     count: int = 160
     held_out: int = 16  # the last ones are not trained on; the head's loss on them is the validation
@@ -51,6 +57,7 @@ class Rollouts:
     gap_share: float = 0.4
     samples: int = 3
     steps: int = 20
+    loading: Loading | None = None  # of one crop a batch
 
 
 @dataclass(frozen=True)
@@ -131,6 +138,15 @@ class Maker:
         return ChainSet(self.task.context.data)
 
     @cached_property
+    def stream(self) -> Stream:
+        """Of the loader. Raises `ConfigError` for batches of several crops: a roll-out is one crop's."""
+        own = self.task.settings.rollouts.loading
+        assert own is not None
+        if own.batch != 1:
+            raise ConfigError(f"task.rollouts.loading.batch: found {own.batch}; expected 1")
+        return Stream.of(open_dataset(self.task.context.data), own, self.task.context.seed)
+
+    @cached_property
     def pools(self) -> list[list[list[int]]]:
         return [self.chains.clusters(pool) for pool in candidates(self.task.settings.rollouts, self.chains)]
 
@@ -149,11 +165,17 @@ class Maker:
         own, seed, device = self.task.settings.rollouts, self.task.context.seed, self.task.context.device
         network = self.task.network
         sampling = dataclasses.replace(network.config.sampling, samples=own.samples, steps=own.steps)
-        crops = Crops(tokens=own.longest, batch=1, profile_keep=own.profile_keep, gap_share=own.gap_share)
-        data = np.random.default_rng((seed, number))
-        pool = self.pools[int(data.random() >= own.full_atom_share)]
-        example = draw_example(self.chains, pool, crops, data).to(device)
+        example = self._example(number).to(device)
         return roll_out(network, example, sampling, generators(seed, 1, first=number)[0]).to("cpu")
+
+    def _example(self, number: int) -> Example:
+        own = self.task.settings.rollouts
+        if own.loading:
+            return self.stream.example(number)
+        crops = Crops(tokens=own.longest, batch=1, profile_keep=own.profile_keep, gap_share=own.gap_share)
+        data = np.random.default_rng((self.task.context.seed, number))
+        pool = self.pools[int(data.random() >= own.full_atom_share)]
+        return draw_example(self.chains, pool, crops, data)
 
 
 def claim(path: Path, identity: dict[str, object]) -> None:
