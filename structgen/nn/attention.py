@@ -13,8 +13,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Te
     """softmax_j(q_i . k_j / sqrt(c) + bias_ij) v_j, the softmax in float32 whatever the inputs are held in.
 
     `q` [..., h, i, c], `k` and `v` [..., h, j, c], `bias` broadcastable to [..., h, i, j]; returns [..., h, i, c]. A bias of size 1 in a
-    leading dimension is shared and not copied, unless a gradient flows through it: torch's fused kernels give none to a shared bias on a CPU,
-    so there it is added to explicit logits, and an expanded one on a GPU, which is still several times less memory than the logits.
+    leading dimension is shared and not copied, unless a gradient flows through it: torch's fused kernels give none to a shared bias. Then
+    it is added to explicit logits on a CPU, and expanded on a GPU, which takes less memory than logits and their softmax.
     """
     if bias is None:
         return F.scaled_dot_product_attention(_four(q), _four(k), _four(v)).view(q.shape)
