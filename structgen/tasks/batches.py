@@ -40,14 +40,20 @@ def indices(count: int, size: int, place: int, seed: int) -> np.ndarray:
 
 def draw_batch(pictures: PictureSet, batching: Batching, place: int, seed: int) -> Batch:
     """A batch that (seed, place) fixes. Raises `ConfigError` for a crop or a length that the set does not have."""
-    rows = indices(len(pictures), batching.size, place, seed)
-    rng = np.random.default_rng((seed, place, 1))
-    pixels = _cut(pictures.pixels[rows], batching, rng)
-    if batching.mirror:
-        pixels = _half(pixels, pixels[..., ::-1], rng)
-    if batching.reverse:
-        pixels = _half(pixels, pixels[:, :, ::-1], rng)
+    pixels, rows = draw_rows(pictures.pixels, batching, place, seed)
     return Batch(to_float(pixels), torch.from_numpy(rows))
+
+
+def draw_rows(values: np.ndarray, batching: Batching, place: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """What `draw_batch` takes of values [n, c, (t,) h, w], and which rows they are."""
+    rows = indices(len(values), batching.size, place, seed)
+    rng = np.random.default_rng((seed, place, 1))
+    values = _cut(values[rows], batching, rng)
+    if batching.mirror:
+        values = _half(values, values[..., ::-1], rng)
+    if batching.reverse:
+        values = _half(values, values[:, :, ::-1], rng)
+    return values, rows
 
 
 def _half(pixels: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -20,7 +20,7 @@ from structgen.pictures.edges import edges
 from structgen.pictures.files import read_set
 from structgen.pictures.sets import PictureSet, to_bytes, to_float
 from structgen.precision import autocast
-from structgen.tasks.batches import Batch, Batching, draw_batch, indices
+from structgen.tasks.batches import Batch, Batching, draw_batch, draw_rows
 from structgen.tasks.latents import holds_latents, read_latents
 from structgen.tasks.task import Context, Task
 from structgen.train import Metrics
@@ -33,6 +33,7 @@ from structgen.vision.prior import EmbeddingCodec
 from structgen.vision.students import PictureDistillation, student_of
 from structgen.vision.system import CodecChoice, NetworkChoice, System, SystemConfig, Vector
 from structgen.vision.unet import UNet
+from structgen.vision.video_codec import VideoCodec
 from structgen.vision.words import Vocabulary
 
 ENCODED_AT_ONCE = 64
@@ -114,11 +115,17 @@ class GeneratorTask(Task[Batch]):
 
     @cached_property
     def latents(self) -> Tensor:
-        """Of the whole training set, where nothing is cut or mirrored: encoded once."""
-        whole = Batching(size=1, frames=self.settings.batches.frames)
-        if self.settings.batches != Batching(size=self.settings.batches.size, frames=whole.frames):
+        """Of the whole training set: encoded once. Frames that are coded one by one are cut from the whole clip's, and turned round."""
+        own = self.settings.batches
+        if own != Batching(size=own.size, frames=own.frames, reverse=own.reverse and self.frames_apart):
             raise ConfigError("task.batches: latents are of whole pictures; crop, mirror and reverse when the codec is trained")
-        return self._encoded(self.train)
+        return self._encoded(self.train, whole=self.frames_apart)
+
+    @property
+    def frames_apart(self) -> bool:
+        """Whether a frame's latent knows no other frame."""
+        codec = self.system.codec
+        return isinstance(codec, VideoCodec) and codec.config.halvings == 0
 
     def _read(self) -> tuple[PictureSet, tuple[int, ...]]:
         """The set, or its latents, and the size of a picture in pixels."""
@@ -132,19 +139,20 @@ class GeneratorTask(Task[Batch]):
         return read_latents(folder, Path(settings.codec))
 
     @torch.no_grad()
-    def _encoded(self, pictures: PictureSet) -> Tensor:
+    def _encoded(self, pictures: PictureSet, *, whole: bool = False) -> Tensor:
         if self.encoded:
             return torch.from_numpy(pictures.pixels)
-        frames, x = self.settings.batches.frames, pictures.tensor()
+        frames, x = 0 if whole else self.settings.batches.frames, pictures.tensor()
         x = x[:, :, :frames] if frames else x
         parts = x.split(ENCODED_AT_ONCE)
         return torch.cat([self.system.encoded(part.to(self.context.device)).cpu() for part in parts])
 
     def example(self, place: int) -> Batch:
-        rows = torch.from_numpy(indices(len(self.train), self.settings.batches.size, place, self.context.seed))
-        if self.system.codec is not None:
-            return Batch(self.latents[rows], rows)
-        return draw_batch(self.train, self.settings.batches, place, self.context.seed)
+        if self.system.codec is None:
+            return draw_batch(self.train, self.settings.batches, place, self.context.seed)
+        batches = self.settings.batches if self.frames_apart else Batching(size=self.settings.batches.size)
+        latents, rows = draw_rows(self.latents.numpy(), batches, place, self.context.seed)
+        return Batch(torch.tensor(latents), torch.from_numpy(rows))
 
     def loss(self, example: Batch, rng: torch.Generator) -> tuple[Tensor, Metrics]:
         x = example.x.to(self.context.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,19 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from structgen.pictures.files import read_clip, read_picture, write_png
-from structgen.vision.files import Coded, Text, load
-from structgen.vision.system import System
+from structgen.errors import ConfigError
+from structgen.pictures.files import read_clip, read_picture, read_set, write_png
+from structgen.tasks.batches import Batching, draw_batch
+from structgen.tasks.generator import GeneratorTraining
+from structgen.tasks.task import Context
+from structgen.vision.codec import CodecConfig
+from structgen.vision.dit import DiTConfig
+from structgen.vision.files import Coded, Text, load, save
+from structgen.vision.steering import Steering
+from structgen.vision.system import CodecChoice, NetworkChoice, System
+from structgen.vision.video_codec import VideoCodecConfig
+from tests.tolerance import FLOAT32_LAYER, assert_close
+from tests.vision.weights import drawn
 from tools import gallery
 from workflows.cli import app
 
@@ -193,6 +204,23 @@ def test_latents_on_disk_train_the_same_model(folder: Path, tmp_path: Path):
     (tmp_path / "latents" / "parts" / "00000" / "_COMMITTED.json").unlink()
     out = command("train", tmp_path / "latent.yaml", "--data", tmp_path / "latents", "--out", tmp_path / "again", status=2)
     assert "part of an archive is not complete" in out
+
+
+def test_frames_coded_one_by_one_are_cut_from_the_latents_of_whole_clips(folder: Path, tmp_path: Path):
+    """The same as the latents of clips that are cut and turned round; a codec of time allows neither."""
+    clips, batches = folder / "clips.npz", Batching(6, frames=3, reverse=True)
+    choice = CodecChoice(video=VideoCodecConfig(CodecConfig(1, 2, widths=(8, 8), groups=4), halvings=0))
+    save(drawn(Coded(choice)), tmp_path / "frames.safetensors", card="")
+    dit = DiTConfig(2, (1, 2, 2), 16, 1, 2, steering=Steering(c_vector=20, frequencies=8))
+    settings = GeneratorTraining(NetworkChoice(dit=dit), codec=str(tmp_path / "frames.safetensors"), words=10, batches=batches)
+    task, pictures = settings.build(Context(3, clips, tmp_path)), read_set(clips).part(False)
+    for place in range(3):
+        example, cut = task.example(place), draw_batch(pictures, batches, place, 3)
+        assert torch.equal(example.index, cut.index)
+        assert_close(example.x, task.system.encoded(cut.x), FLOAT32_LAYER)
+    timed = replace(settings, codec=str(folder / "clip_codec" / "model.safetensors"), batches=replace(batches, frames=5))
+    with pytest.raises(ConfigError, match="latents are of whole pictures"):
+        timed.build(Context(3, clips, tmp_path)).example(0)
 
 
 def test_a_generator_goes_on_from_another(folder: Path, tmp_path: Path):
