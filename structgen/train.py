@@ -57,7 +57,8 @@ class TrainState:
     @classmethod
     def start(cls, network: nn.Module, optimisation: Optimisation) -> TrainState:
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        optimiser = torch.optim.Adam(trained, lr=optimisation.rate(0), betas=optimisation.betas, eps=optimisation.eps, foreach=True)
+        own = {"fused": True} if all(parameter.is_cuda for parameter in trained) else {"foreach": True}
+        optimiser = torch.optim.Adam(trained, lr=optimisation.rate(0), betas=optimisation.betas, eps=optimisation.eps, **own)
         return cls(network, optimiser, optimisation.ema.start(network))
 
 

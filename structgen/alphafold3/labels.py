@@ -83,16 +83,15 @@ def _reference(batch: Batch) -> Bool[Tensor, "b l"]:
 @typed
 def neighbour_pairs(positions: Float[Tensor, "l 3"], resolved: Bool[Tensor, " l"], nucleic: Bool[Tensor, " l"], rows: int = 512) -> Pairs:
     """Pairs within the row's radius in the truth, found `rows` rows at a time: a dense [l, l] is never held."""
-    radius = torch.where(nucleic, NUCLEIC_RADIUS, RADIUS).to(positions.dtype)
-    columns = torch.arange(len(positions), device=positions.device)
-    found = []
-    for start in range(0, len(positions), rows):
-        row = columns[start : start + rows]
-        distance = torch.cdist(positions[row], positions, compute_mode="donot_use_mm_for_euclid_dist")
-        weight = (distance < radius[row, None]).to(positions.dtype) + (distance < radius)
-        later = resolved[row, None] & resolved & (columns > row[:, None])
-        i, j = torch.nonzero(later & (weight > 0), as_tuple=True)
-        found.append((row[i], j, distance[i, j], weight[i, j]))
+    atoms = resolved.nonzero()[:, 0]  # often half of them
+    points, radius = positions[atoms], torch.where(nucleic[atoms], NUCLEIC_RADIUS, RADIUS).to(positions.dtype)
+    found = [(atoms[:0], atoms[:0], points.new_zeros(0), points.new_zeros(0))]
+    for start in range(0, len(atoms), rows):
+        own = slice(start, start + rows)
+        distance = (points[own, None] - points[start:]).square().sum(-1).sqrt()
+        weight = (distance < radius[own, None]).to(positions.dtype) + (distance < radius[start:])
+        i, j = torch.nonzero(torch.triu(weight, diagonal=1), as_tuple=True)
+        found.append((atoms[start + i], atoms[start + j], distance[i, j], weight[i, j]))
     return Pairs(*(torch.cat(column) for column in zip(*found, strict=True)))
 
 

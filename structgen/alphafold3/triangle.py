@@ -7,9 +7,11 @@ channels at a time: beside z itself about one more tensor of its size is alive, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from structgen.alphafold3.config import Pair
@@ -17,6 +19,7 @@ from structgen.alphafold3.transition import Parts, Transition, accumulate, block
 from structgen.nn.attention import MASKED, attention
 from structgen.nn.linear import Linear, affine
 from structgen.nn.norms import LayerNorm
+from structgen.precision import in_autocast
 from structgen.typing import Bool, Float, Tensor, typed
 
 PLANES = 32  # fewest channels of a triangle multiplication that are multiplied at once when no gradient is kept
@@ -26,8 +29,26 @@ GROUP = 1 << 21  # values of such a group of planes where they are small: every 
 def planes(weight: Tensor, x: Tensor) -> Tensor:
     """W x_ij with the channels first: weight [c_out, c], x [b, i, j, c] to [b, c_out, i, j], without a transposition in memory."""
     flat = x.flatten(1, 2)
-    product = affine(weight, flat[0])[None] if len(x) == 1 else weight @ flat.transpose(1, 2)
+    if torch.is_grad_enabled():
+        product = _Planes.apply(in_autocast(weight), in_autocast(flat))
+    else:
+        product = affine(weight, flat[0])[None] if len(x) == 1 else weight @ flat.transpose(1, 2)
     return product.unflatten(2, x.shape[1:3])
+
+
+class _Planes(torch.autograd.Function):
+    """W x^T of W [c_out, c] and x [b, p, c] as dense planes [b, c_out, p], with a gradient of x that is dense rows: no transpositions."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, x: Tensor) -> Tensor:
+        ctx.save_for_backward(weight, x)
+        return torch.bmm(weight.expand(len(x), -1, -1), x.transpose(1, 2))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        weight, x = ctx.saved_tensors
+        return torch.bmm(grad, x).sum(0), torch.bmm(grad.transpose(1, 2), weight.expand(len(x), -1, -1))
 
 
 def pair_bias(z: Tensor, norm: LayerNorm, project: Linear, token_mask: Tensor | None) -> Tensor:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from structgen.precision import in_autocast
+
+TRITON = importlib.util.find_spec("triton") is not None  # comes with torch's builds for GPUs
+WIDEST = 1024  # channels of `kernels.layer_norm`
 
 
 class LayerNorm(nn.Module):
@@ -25,9 +30,13 @@ class LayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(c)) if offset else None
 
     def forward(self, x: Tensor) -> Tensor:
+        x = in_autocast(x)
+        if x.is_cuda and TRITON and self.c <= WIDEST:
+            from structgen.nn.kernels import layer_norm
+
+            return layer_norm(x, self.weight, self.bias, self.eps)
         if not torch.is_autocast_enabled(x.device.type):
             return F.layer_norm(x, (self.c,), self.weight, self.bias, self.eps)
-        x = in_autocast(x)
         weight, bias = (None if own is None else own.to(x.dtype) for own in (self.weight, self.bias))
         with torch.autocast(x.device.type, enabled=False):
             return F.layer_norm(x, (self.c,), weight, bias, self.eps)
