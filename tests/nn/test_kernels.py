@@ -10,9 +10,8 @@ import torch
 from torch.nn import functional as F
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("triton") is None or not (torch.cuda.is_available() or INTERPRETED), reason="needs a GPU, or Triton's interpreter"
-)
+RUNS = importlib.util.find_spec("triton") is not None and (torch.cuda.is_available() or INTERPRETED)
+pytestmark = pytest.mark.skipif(not RUNS, reason="needs a GPU, or Triton's interpreter")
 DEVICE = "cpu" if INTERPRETED else "cuda"
 
 
