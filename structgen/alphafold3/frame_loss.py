@@ -28,40 +28,26 @@ def frame_aligned_loss(
 
     B = b k samples of b crops, those of one crop next to each other. Frames and centre atoms must be resolved in the truth.
     """
-    samples = len(x) // batch.token_mask.shape[0]
-    losses = [
-        _of_crop(wide(own), _crop(batch, k), wide(labels.positions[k : k + 1]), _masks(batch, labels, k, most), clamp)
-        for k, own in enumerate(x.split(samples))
-    ]
-    return torch.cat(losses)
+    frames, chosen, points = _choice(batch, labels, most)
+    samples = wide(x).unflatten(0, (len(points), -1))
+    here, true = (_seen(y, batch, frames) for y in (samples, wide(labels.positions)[:, None]))
+    error = ((here - true).square().sum(-1) + 1e-8).sqrt().clamp_max(clamp)
+    pairs = (chosen[:, :, None] & points[:, None])[:, None]
+    return ((error * pairs).sum((2, 3)) / pairs.sum((2, 3)).clamp_min(1) / clamp).flatten()
 
 
-def _crop(batch: Batch, k: int) -> Batch:
-    return Batch(**{name: tensor[k : k + 1] for name, tensor in batch.tensors().items()})
+def _choice(batch: Batch, labels: Labels, most: int) -> tuple[Tensor, Tensor, Tensor]:
+    """[b, f] tokens whose frames are used and [b, f] which of these count, for crops with fewer; [b, n] tokens that are looked at."""
+    frames, points = pae_masks(batch, labels)
+    count = frames.sum(1, keepdim=True)
+    place = torch.arange(min(most, frames.shape[1]), device=frames.device).expand(len(frames), -1)
+    spread = (place * ((count - 1) / max(1, most - 1))).round().to(torch.int64)
+    at = torch.where(count > most, spread, place)
+    return torch.argsort(~frames, dim=1, stable=True).gather(1, at), place < count, points
 
 
-def _masks(batch: Batch, labels: Labels, k: int, most: int) -> tuple[Tensor, Tensor]:
-    """Indices of the frames that are used, and of the tokens that are looked at."""
-    frames, points = (mask[k].nonzero()[:, 0] for mask in pae_masks(batch, labels))
-    if len(frames) > most:
-        frames = frames[torch.linspace(0, len(frames) - 1, most, device=frames.device).round().to(torch.int64)]
-    return frames, points
-
-
-def _of_crop(x: Tensor, batch: Batch, truth: Tensor, chosen: tuple[Tensor, Tensor], clamp: float) -> Tensor:
-    frames, points = chosen
-    if not len(frames) or not len(points):
-        return x.sum((1, 2)) * 0.0
-    here, true = _seen(x, batch, frames, points), _seen(truth, batch, frames, points)
-    error = ((here - true).square().sum(-1) + 1e-8).sqrt()
-    return error.clamp_max(clamp).mean((1, 2)) / clamp
-
-
-def _seen(x: Tensor, batch: Batch, frames: Tensor, points: Tensor) -> Tensor:
-    """[samples, frames, points, 3] coordinates of centre atoms in frames."""
-    samples = len(x)
-    at = batch.centre_atom[0, points]
-    of = batch.frame_atoms[0, frames]
-    return express_in_frames(x[:, at], x[:, of.flatten()].view(samples, len(frames), 3, 3))
-
-
+def _seen(x: Tensor, batch: Batch, frames: Tensor) -> Tensor:
+    """Of x [b, k, l, 3] the coordinates [b, k, frames, n, 3] of centre atoms in frames [b, f]."""
+    of = batch.frame_atoms.gather(1, frames[..., None].expand(-1, -1, 3)).flatten(1)
+    centres, corners = (x.gather(2, at[:, None, :, None].expand(-1, x.shape[1], -1, 3)) for at in (batch.centre_atom, of))
+    return express_in_frames(centres.flatten(0, 1), corners.flatten(0, 1).unflatten(1, (-1, 3))).unflatten(0, x.shape[:2])

@@ -65,29 +65,31 @@ def aligned_mse(
 
 
 @typed
-def smooth_lddt_loss(x: Float[Tensor, "b l 3"], pairs: tuple[Pairs, ...]) -> Float[Tensor, " b"]:
+def smooth_lddt_loss(x: Float[Tensor, "b l 3"], pairs: Pairs) -> Float[Tensor, " b"]:
     """SI Algorithm 27: 1 - lDDT with sigmoids for steps; 0.1959 at best, 1 at worst and 0 for a crop without any pair.
 
     Works through the list of pairs in blocks and makes the gradient on the way, so memory is that of one block.
     """
-    samples = len(x) // len(pairs)
-    return torch.cat([_SmoothLddt.apply(wide(own), p) for own, p in zip(x.split(samples), pairs, strict=True)])
+    return _SmoothLddt.apply(wide(x), pairs)
 
 
 class _SmoothLddt(torch.autograd.Function):
-    """x [k, l, 3], pairs of one crop -> [k]. Samples lie innermost, so that gathering an atom is one contiguous read."""
+    """x [b k, l, 3], pairs of b crops -> [b k]. Samples lie innermost, so that gathering an atom is one contiguous read."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, pairs: Pairs) -> Tensor:
-        samples = len(x)
-        atoms = x.detach().permute(1, 2, 0).reshape(-1, 3 * samples)
-        force, score = torch.zeros_like(atoms), atoms.new_zeros(samples)
-        total = pairs.weight.sum().to(x.dtype).clamp_min(1)
-        block = max(1, (1 << 18 if x.device.type == "cpu" else 1 << 25) // atoms.shape[1])  # one block fits a core's cache
+        crops, length = len(pairs.total), x.shape[1]
+        samples = len(x) // crops
+        atoms = x.detach().unflatten(0, (crops, samples)).permute(0, 2, 3, 1).reshape(crops * length, 3 * samples)
+        force, score = torch.zeros_like(atoms), atoms.new_zeros(crops * length, samples)
+        block = max(1, (1 << 18 if x.device.type == "cpu" else 1 << 26) // atoms.shape[1])  # one block fits a core's cache
         for columns in zip(*(column.split(block) for column in (pairs.first, pairs.second, pairs.distance, pairs.weight)), strict=True):
-            score += _add_block(atoms, force, columns)
-        ctx.save_for_backward((force / total).view(-1, 3, samples).permute(2, 0, 1))
-        return (1 - score / total) if len(pairs.first) else score
+            _add_block(atoms, force, score, columns)
+        total = pairs.total.to(x.dtype)[:, None]
+        least = total.clamp_min(1)
+        force = force.view(crops, length, 3, samples) / least[:, :, None, None]
+        ctx.save_for_backward(force.permute(0, 3, 1, 2).reshape(x.shape))
+        return torch.where(total > 0, 1 - score.view(crops, length, samples).sum(1) / least, 0.0).flatten()
 
     @staticmethod
     @once_differentiable
@@ -96,28 +98,30 @@ class _SmoothLddt(torch.autograd.Function):
         return grad[:, None, None] * force, None
 
 
-def _add_block(atoms: Tensor, force: Tensor, columns: tuple[Tensor, ...]) -> Tensor:
-    """Weighted score of a block of pairs per sample; the gradient of minus the score is added to `force`."""
+def _add_block(atoms: Tensor, force: Tensor, score: Tensor, columns: tuple[Tensor, ...]) -> None:
+    """Add the weighted scores of a block of pairs to their first atoms' `score`, and the gradient of minus the score to `force`."""
     first, second, truth, weight = columns
     between = (atoms.index_select(0, first) - atoms.index_select(0, second)).view(len(first), 3, atoms.shape[1] // 3)
     square = between.square().sum(1)
     inverse = square.clamp_min(1e-20).rsqrt()
     change = square * inverse - truth.to(atoms.dtype)[:, None]
     growth = change.abs().clamp_max(60).exp()  # sig(tau - delta) = e^tau / (e^tau + e^delta): one exponential for all thresholds
-    score, slope = torch.zeros_like(growth), torch.zeros_like(growth)
+    kept, slope = torch.zeros_like(growth), torch.zeros_like(growth)
     for tau in torch.tensor(THRESHOLDS, dtype=torch.float64).exp().tolist():
         step = tau / (growth + tau)
-        score += step
+        kept += step
         slope += step - step.square()
     weight = weight.to(atoms.dtype)[:, None] / len(THRESHOLDS)
     pull = (between * (slope.mul_(inverse).mul_(change.sign()).mul_(weight))[:, None]).view(len(first), atoms.shape[1])
     force.index_add_(0, first, pull).index_add_(0, second, pull, alpha=-1)
-    return (score * weight).sum(0)
+    score.index_add_(0, first, kept.mul_(weight))
 
 
 @typed
 def bond_loss(x: Float[Tensor, "b l 3"], truth: Float[Tensor, "b l 3"], bonds: tuple[Int[Tensor, "_ 2"], ...]) -> Float[Tensor, " b"]:
     """SI equation 5: mean squared error of the lengths of polymer-ligand bonds (angstrom^2); 0 for a crop without any."""
+    if not any(map(len, bonds)):
+        return wide(x).new_zeros(len(x))
     samples = len(x) // len(bonds)
     lengths = zip(wide(x).split(samples), wide(truth).split(samples), bonds, strict=True)
     return torch.cat([(_length(a, pair) - _length(b, pair)).square().sum(-1) / max(len(pair), 1) for a, b, pair in lengths])

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from structgen.nn.attention import MASKED, attention
 from structgen.nn.linear import Linear
-from structgen.nn.norms import LayerNorm
+from structgen.nn.norms import LayerNorm, layer_norm
 from structgen.typing import Bool, Float, Tensor, typed
 
 
@@ -188,7 +188,7 @@ def pair_biases(
 
 def normalised(z: Float[Tensor, "*any c_z"]) -> Float[Tensor, "*any c_z"]:
     """LN_0(z): what the pair layer norms of all blocks have in common."""
-    return F.layer_norm(z, z.shape[-1:], eps=LayerNorm.eps)
+    return layer_norm(z)
 
 
 def _biases(weight: Tensor, z: Tensor, seen: Tensor) -> Tensor:

@@ -30,13 +30,18 @@ class LayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(c)) if offset else None
 
     def forward(self, x: Tensor) -> Tensor:
-        x = in_autocast(x)
-        if x.is_cuda and TRITON and self.c <= WIDEST:
-            from structgen.nn.kernels import layer_norm
+        return layer_norm(x, self.weight, self.bias, self.eps)
 
-            return layer_norm(x, self.weight, self.bias, self.eps)
-        if not torch.is_autocast_enabled(x.device.type):
-            return F.layer_norm(x, (self.c,), self.weight, self.bias, self.eps)
-        weight, bias = (None if own is None else own.to(x.dtype) for own in (self.weight, self.bias))
-        with torch.autocast(x.device.type, enabled=False):
-            return F.layer_norm(x, (self.c,), weight, bias, self.eps)
+
+def layer_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = LayerNorm.eps) -> Tensor:
+    """The layer norm over the last dimension as a function."""
+    x, c = in_autocast(x), x.shape[-1]
+    if x.is_cuda and TRITON and c <= WIDEST:
+        from structgen.nn import kernels
+
+        return kernels.layer_norm(x, weight, bias, eps)
+    if not torch.is_autocast_enabled(x.device.type):
+        return F.layer_norm(x, (c,), weight, bias, eps)
+    weight, bias = (None if own is None else own.to(x.dtype) for own in (weight, bias))
+    with torch.autocast(x.device.type, enabled=False):
+        return F.layer_norm(x, (c,), weight, bias, eps)

@@ -63,7 +63,7 @@ def test_smooth_lddt_equals_the_double_loop(rng: torch.Generator) -> None:
         oracle.smooth_lddt(*(t.numpy() for t in (x[s], labels.positions[s // 2], labels.nucleic[s // 2], labels.resolved[s // 2])))
         for s in range(4)
     ]
-    assert labels.nucleic.any() and {1.0, 2.0} == set(labels.pairs[0].weight.tolist())
+    assert labels.nucleic.any() and {1.0, 2.0} == set(labels.pairs.weight.tolist())
     assert_close(smooth_lddt_loss(x, labels.pairs), torch.tensor(expected, dtype=torch.float64), FLOAT64_ORACLE)
 
 
@@ -81,7 +81,7 @@ def test_smooth_lddt_at_its_best_and_worst(rng: torch.Generator) -> None:
 def test_smooth_lddt_gradient(rng: torch.Generator) -> None:
     """The gradient made on the way is that of finite differences, and finite (zero) for coinciding atoms."""
     resolved, nucleic = torch.ones(7, dtype=torch.bool), torch.arange(7) > 4
-    pairs = (neighbour_pairs(normal(rng, 7, 3, scale=8.0), resolved, nucleic),)
+    pairs = neighbour_pairs(normal(rng, 1, 7, 3, scale=8.0), resolved[None], nucleic[None])
     x = normal(rng, 3, 7, 3, scale=8.0).requires_grad_()
     assert torch.autograd.gradcheck(lambda y: smooth_lddt_loss(y, pairs), (x,))
     point = torch.zeros(1, 7, 3, requires_grad=True)
@@ -92,20 +92,20 @@ def test_smooth_lddt_gradient(rng: torch.Generator) -> None:
 def test_pairs_and_loss_do_not_depend_on_blocks(rng: torch.Generator) -> None:
     """Rows found in one block or in many are the same list, and a list longer than a block of the loss sums to the same."""
     x = normal(rng, 400, 3, scale=8.0)
-    resolved, nucleic = torch.rand(400, generator=rng) > 0.1, torch.rand(400, generator=rng) > 0.5
-    pairs, blocked = neighbour_pairs(x, resolved, nucleic), neighbour_pairs(x, resolved, nucleic, rows=7)
+    resolved, nucleic = (torch.rand(1, 400, generator=rng) > share for share in (0.1, 0.5))
+    pairs, blocked = neighbour_pairs(x[None], resolved, nucleic), neighbour_pairs(x[None], resolved, nucleic, rows=7)
     for field in dataclasses.fields(pairs):
         assert torch.equal(getattr(pairs, field.name), getattr(blocked, field.name))
     samples = x + normal(rng, 16, 400, 3)
     assert len(pairs.first) * 48 > 1 << 19
-    alone = torch.cat([smooth_lddt_loss(sample[None], (pairs,)) for sample in samples])
-    assert_close(smooth_lddt_loss(samples, (pairs,)), alone, FLOAT64_IDENTITY)
+    alone = torch.cat([smooth_lddt_loss(sample[None], pairs) for sample in samples])
+    assert_close(smooth_lddt_loss(samples, pairs), alone, FLOAT64_IDENTITY)
 
 
 def test_crop_without_pairs_costs_nothing(rng: torch.Generator) -> None:
     """A single resolved atom has no distances: loss 0, gradient 0."""
     x = normal(rng, 2, 5, 3).requires_grad_()
-    loss = smooth_lddt_loss(x, (neighbour_pairs(normal(rng, 5, 3), torch.arange(5) == 2, torch.zeros(5, dtype=torch.bool)),))
+    loss = smooth_lddt_loss(x, neighbour_pairs(normal(rng, 1, 5, 3), torch.arange(5)[None] == 2, torch.zeros(1, 5, dtype=torch.bool)))
     loss.sum().backward()
     assert (loss == 0).all() and (x.grad == 0).all()
 
