@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from structgen.precision import native_precision
+from structgen.nn.norms import LayerNorm
+from structgen.precision import autocast, in_autocast, native_precision
+from tests.tolerance import BFLOAT16, assert_close
 
 
 @pytest.mark.parametrize(
@@ -27,3 +30,16 @@ def test_flags_of_the_processor_decide(tmp_path, text, expected):
 def test_a_system_without_the_file_gets_float32(tmp_path):
     """No guess where nothing is known."""
     assert native_precision(tmp_path / "none") == "float32"
+
+
+def test_norms_under_autocast_are_in_the_type_of_the_products(rng):
+    """bfloat16 inside, as it was outside, and near the float32 norm; gradients reach the float32 weights."""
+    norm, x = LayerNorm(24), torch.randn(5, 24, generator=rng)
+    exact = norm(x)
+    with autocast(x.device, "bfloat16"):
+        rounded = norm(x)
+        assert in_autocast(x).dtype == torch.bfloat16
+    assert exact.dtype == in_autocast(x).dtype == torch.float32 and rounded.dtype == torch.bfloat16
+    assert_close(rounded.float(), exact, BFLOAT16)
+    rounded.sum().backward()
+    assert norm.weight.grad.dtype == torch.float32 and norm.weight.grad.abs().sum() > 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -46,6 +48,21 @@ def test_stack_is_its_composition(single, rng):
         assert_close(got_s, torch.stack([e[0] for e in expected]), FLOAT64_ORACLE)
     else:
         assert got_s is None
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_without_triangle_attention_the_multiplications_and_the_transition_are_left(masked, rng):
+    """`Pair.attention` false: the block of Algorithm 17 without its lines 4 and 5, and no weights for them."""
+    pair = dataclasses.replace(PAIR, attention=False)
+    lean = randomise(PairformerStack(2, c_s=None, heads=3, transition=2, pair=pair).double(), rng, scale=0.3).eval()
+    z, mask = draw(rng)[1], MASK if masked else None
+    expected = z
+    for block in lean.blocks:
+        for update in (block.pair.outgoing, block.pair.incoming):
+            expected = expected + update(expected, mask)
+        expected = expected + block.pair.transition(expected)
+    assert_close(lean(None, z, mask)[1], expected, FLOAT64_IDENTITY)
+    assert not any("starting" in name or "ending" in name for name in lean.state_dict())
 
 
 def test_the_single_track_does_not_reach_z(rng):

@@ -82,7 +82,7 @@ def test_held_out_chains_are_not_trained_on(tmp_path: Path):
         open_dataset(path, table)
 
 
-@pytest.mark.parametrize("name", [pytest.param("train_default", marks=pytest.mark.slow), "train_default_384"])
+@pytest.mark.parametrize("name", [pytest.param("train_default", marks=pytest.mark.slow), "train_default_160"])
 def test_the_default_models_run_flows(folder: Path, tmp_path: Path, name: str) -> None:
     """Two steps of the configuration that ships, on an archive with relatives and crops of 24 residues: every part that is trained moves,
     the embedder of templates among them; the last phase starts from a model file of the first one's network."""
@@ -90,12 +90,12 @@ def test_the_default_models_run_flows(folder: Path, tmp_path: Path, name: str) -
     small = {"batch": 2, "tokens": 24, "buckets": [], "templates": {"keep": 1.0}}
     changes = {"steps": 2, "device": "cpu", "precision": "float32", "loaders": 0, "log_every": 1, "examples_per_step": 1, "data": str(archive)}
     changes |= {"task": {"loading": small, "loss": {"noise_levels": 2, "cycles": 2}, "held_out": {"crops": 1}}}
-    if name == "train_default_384":
+    if name == "train_default_160":
         save_model(AlphaFold3(tiny()), tmp_path / "first.safetensors")
         changes["init"] = str(tmp_path / "first.safetensors")
     run = read_run(REPOSITORY / "configs" / f"{name}.yaml", changes)
     task = task_settings(run)
-    assert isinstance(task, StructureTraining) and task.loading is not None and task.loading.templates.slots == 4
+    assert isinstance(task, StructureTraining) and task.loading is not None and task.loading.templates.slots == 2
     torch.manual_seed(run.seed)
     before = {k: v.clone() for k, v in StructureTask(task, Context(run.seed, archive, tmp_path, init=run.init)).network.state_dict().items()}
     state = train(run, tmp_path / "run")

@@ -14,7 +14,7 @@ from structgen.alphafold3.config import Sampling, tiny
 from structgen.alphafold3.model import AlphaFold3, load_model, save_model
 from structgen.errors import ConfigError
 from structgen.features.chains import ChainSet
-from structgen.tasks.confidence import Rollouts, candidates, in_epochs
+from structgen.tasks.confidence import Rollouts, candidates, in_epochs, read_rollout
 from structgen.train import Optimisation, TrainState
 from tests.alphafold3.weights import randomise
 from tests.archive import random_chains, write_archive
@@ -95,6 +95,18 @@ def test_chains_are_whole_and_of_both_kinds(chains: ChainSet) -> None:
     assert candidates(ROLLOUTS, chains) == ([0, 1, 2], [3, 4])
     with pytest.raises(ConfigError, match="no training chain of 30 to 60 residues has a profile"):
         candidates(dataclasses.replace(ROLLOUTS, shortest=30, longest=60), chains)
+
+
+def test_rollouts_of_what_the_loader_draws(chains: ChainSet, path: Path, tmp_path: Path) -> None:
+    """With `loading`, the crops are the loader's, templates among them; batches of several crops are refused."""
+    loading = {"batch": 1, "tokens": 16, "buckets": [], "templates": {"slots": 1, "keep": 1.0}}
+    rollouts = {"count": 3, "held_out": 1, "samples": 2, "steps": 2, "loading": loading}
+    state = train_confidence(path, chains, tmp_path / "run", task={"rollouts": rollouts})
+    assert state.step == 6
+    made = [read_rollout(tmp_path / "run" / "rollouts" / f"{k:05}.safetensors") for k in range(3)]
+    assert all(one.batch.tokens == 16 and one.batch.template_frame_mask.any() and len(one.samples) == 2 for one in made)
+    with pytest.raises(ConfigError, match=r"loading\.batch: found 2"):
+        train_confidence(path, chains, tmp_path / "two", task={"rollouts": rollouts | {"loading": loading | {"batch": 2}}})
 
 
 def test_an_epoch_shows_every_rollout_once() -> None:
