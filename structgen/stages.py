@@ -53,7 +53,7 @@ from structgen.search.batch import Part
 from structgen.search.template_index import load_index
 from structgen.search.templates import find_templates, own_template_digests, own_templates, wants_templates
 
-TRAINED_ON_PROTEINS = ("structgen-small",)
+TRAINED_ON_PROTEINS = ("structgen-base", "structgen-small")
 """Models to which everything else is new."""
 
 _OTHER = {Kind.DNA: "DNA", Kind.RNA: "RNA", Kind.LIGAND: "ligands"}

@@ -22,7 +22,7 @@ from structgen.precision import Precision
 from structgen.typing import Float, Tensor
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
-DEFAULT_MODEL = "structgen-small"
+DEFAULT_MODEL = "structgen-base"
 
 
 class StructureNetwork(Protocol):

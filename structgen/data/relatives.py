@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from pyhmmer.easel import Alphabet, DigitalSequenceBlock, TextSequence
+from pyhmmer.easel import DigitalSequenceBlock, TextSequence
 from pyhmmer.plan7 import Pipeline
 
-from structgen.search.nearest import block_of, corresponding
+from structgen.search.nearest import AMINO, block_of, corresponding
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Found:
 
 def find(sequence: str, sequences: Mapping[str, str], block: DigitalSequenceBlock, e_value: float = 1e-3) -> list[Found]:
     """Every hit of a sequence in the block of the named sequences, the lowest E-value first."""
-    query = TextSequence(name="query", sequence=sequence).digitize(Alphabet.amino())
-    pipeline = Pipeline(Alphabet.amino(), seed=42, E=e_value, Z=100_000)  # of a set of that size, whatever the block's
+    query = TextSequence(name="query", sequence=sequence).digitize(AMINO)
+    pipeline = Pipeline(AMINO, seed=42, E=e_value, Z=100_000)  # of a set of that size, whatever the block's
     return [_found(sequence, sequences[hit.name], hit) for hit in pipeline.search_seq(query, block)]  # type: ignore[arg-type]
 
 

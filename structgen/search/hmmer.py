@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
-from pyhmmer.easel import Alphabet, DigitalSequenceBlock, SequenceFile, TextSequence
+from pyhmmer.easel import DigitalSequenceBlock, SequenceFile, TextSequence
 from pyhmmer.plan7 import Pipeline
 
 from structgen.errors import InputError
 from structgen.features.msa import Msa, query_only
 from structgen.io.stockholm import anchor
 from structgen.io.textfile import read_head
+from structgen.search.nearest import AMINO
 
 SHORTEST_QUERY = 5  # residues; below, chance finds everything
 
@@ -62,7 +63,7 @@ def _load(path: Path, size: int, modified: int) -> Database:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as file:
-            with SequenceFile(cast(BinaryIO, file), format="fasta", digital=True, alphabet=Alphabet.amino()) as records:
+            with SequenceFile(cast(BinaryIO, file), format="fasta", digital=True, alphabet=AMINO) as records:
                 sequences = records.read_block()
     except (OSError, ValueError, EOFError, SystemError) as error:  # the last where the file fails below the reader
         remedy = "check that it is protein FASTA, gzip only where its name ends in .gz"
@@ -77,7 +78,7 @@ def search(sequence: str, database: Database, settings: JackhmmerSettings) -> Ms
     """
     if len(sequence) < SHORTEST_QUERY:
         return query_only(sequence)
-    query = TextSequence(name="query", sequence=sequence).digitize(Alphabet.amino())
+    query = TextSequence(name="query", sequence=sequence).digitize(AMINO)
     results = _pipeline(settings).iterate_seq(query, database.sequences)
     for result in islice(results, settings.iterations):
         if result.converged:
@@ -96,4 +97,4 @@ def _description(row: TextSequence) -> str:
 
 def _pipeline(settings: JackhmmerSettings) -> Pipeline:
     e = settings.e_value
-    return Pipeline(Alphabet.amino(), seed=settings.seed, E=e, domE=e, incE=e, incdomE=e)
+    return Pipeline(AMINO, seed=settings.seed, E=e, domE=e, incE=e, incdomE=e)

@@ -9,6 +9,9 @@ import numpy as np
 from pyhmmer.easel import Alphabet, DigitalSequenceBlock, TextSequence
 from pyhmmer.plan7 import Alignment, Pipeline
 
+AMINO = Alphabet.amino()
+"""The one alphabet of all searches: what HMMER makes keeps a bare pointer to the alphabet that it was made with, which must outlive it."""
+
 
 @dataclass(frozen=True)
 class Neighbour:
@@ -22,8 +25,7 @@ class Neighbour:
 
 def block_of(sequences: Mapping[str, str]) -> DigitalSequenceBlock:
     """Named sequences, digitised once for many searches."""
-    alphabet = Alphabet.amino()
-    return DigitalSequenceBlock(alphabet, [TextSequence(name=n, sequence=s).digitize(alphabet) for n, s in sequences.items()])
+    return DigitalSequenceBlock(AMINO, [TextSequence(name=n, sequence=s).digitize(AMINO) for n, s in sequences.items()])
 
 
 def nearest(sequence: str, block: DigitalSequenceBlock, *, e_value: float = 10.0, seed: int = 42) -> Neighbour | None:
@@ -31,8 +33,8 @@ def nearest(sequence: str, block: DigitalSequenceBlock, *, e_value: float = 10.0
 
     10 is HMMER's own limit for reporting: hits between 0.01 and 10 are mostly chance.
     """
-    query = TextSequence(name="query", sequence=sequence).digitize(Alphabet.amino())
-    hits = Pipeline(Alphabet.amino(), E=e_value, seed=seed).search_seq(query, block)  # type: ignore[arg-type]  # AA is not exported
+    query = TextSequence(name="query", sequence=sequence).digitize(AMINO)
+    hits = Pipeline(AMINO, E=e_value, seed=seed).search_seq(query, block)  # type: ignore[arg-type]  # AA is not exported
     if not len(hits):
         return None
     return Neighbour(hits[0].name, hits[0].evalue, *corresponding(hits[0].best_domain.alignment))

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from pyhmmer.easel import Alphabet, TextMSA, TextSequence
+from pyhmmer.easel import TextMSA, TextSequence
 from pyhmmer.plan7 import HMM, Background, Builder, Pipeline, TopHits
 
 from structgen.errors import InputError
@@ -19,7 +19,7 @@ from structgen.features.msa import Msa, deduplicate
 from structgen.features.templates import MOST, SHORTEST_CHAIN, Templates, Used, align, lay, stack
 from structgen.io.structures import Entry, Polymer, read_given
 from structgen.io.textfile import read_text_bytes
-from structgen.search.nearest import corresponding
+from structgen.search.nearest import AMINO, corresponding
 from structgen.search.template_index import IndexedFile, TemplateIndex, backbone_of
 from structgen.store import canonical_json
 
@@ -172,9 +172,9 @@ def hits(sequence: str, msa: Msa | None, index: TemplateIndex, settings: Templat
 
 def _search(sequence: str, msa: Msa | None, index: TemplateIndex, settings: TemplateSettings) -> TopHits:
     e = settings.e_value
-    pipeline = Pipeline(Alphabet.amino(), seed=settings.seed, Z=_LIBRARY, domZ=_LIBRARY, E=e, domE=e, incE=e, incdomE=e)
+    pipeline = Pipeline(AMINO, seed=settings.seed, Z=_LIBRARY, domZ=_LIBRARY, E=e, domE=e, incE=e, incdomE=e)
     if msa is None or len(msa.rows) == 1:
-        query = TextSequence(name="query", sequence=sequence).digitize(Alphabet.amino())
+        query = TextSequence(name="query", sequence=sequence).digitize(AMINO)
         return pipeline.search_seq(query, index.block)  # type: ignore[arg-type]  # AA is not exported
     return pipeline.search_hmm(_profile(msa, settings.seed), index.block)  # type: ignore[arg-type]
 
@@ -186,5 +186,5 @@ def _profile(msa: Msa, seed: int) -> HMM:
     texts = [TextSequence(name=str(number), sequence=_LETTERS[row].tobytes().decode()) for number, row in enumerate(rows)]
     alignment = TextMSA(name="query", sequences=texts)
     alignment.reference = "x" * rows.shape[1]
-    builder = Builder(Alphabet.amino(), architecture="hand", seed=seed)
-    return builder.build_msa(alignment.digitize(Alphabet.amino()), Background(Alphabet.amino()))[0]
+    builder = Builder(AMINO, architecture="hand", seed=seed)
+    return builder.build_msa(alignment.digitize(AMINO), Background(AMINO))[0]
