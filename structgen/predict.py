@@ -9,6 +9,7 @@ from functools import partial
 import torch
 
 from structgen.alphafold3.config import Sampling
+from structgen.alphafold3.handedness import right_handed
 from structgen.alphafold3.model import Model
 from structgen.alphafold3.ranking import predictions
 from structgen.alphafold3.sampling import CentreRandomAugmentation, first_state, sampling_schedule
@@ -72,6 +73,8 @@ def fold(
     atoms = torch.cat(parts)
     if not torch.isfinite(atoms).all():
         raise NumericalError(f"seed {seed}: coordinates are not finite; try float32 (--set precision=float32) or fewer cycles")
+    if sampling.right_handed:
+        atoms = right_handed(atoms, batch)
     del condition
     trim()
     return predictions(tokens, batch, network, trunk, atoms, seed)

@@ -204,6 +204,7 @@ class Sampling:
     noise_scale: float = 1.003
     step_scale: float = 1.5
     last_sigma: Literal["sigma_min", "zero"] = "sigma_min"
+    right_handed: bool = False  # mirror samples whose chains wind to the left (`handedness`)
 
 
 @dataclass(frozen=True)

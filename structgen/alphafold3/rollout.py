@@ -14,6 +14,7 @@ import torch
 from structgen.alphafold3.confidence import ConfidenceHead
 from structgen.alphafold3.confidence_losses import confidence_losses
 from structgen.alphafold3.config import Sampling
+from structgen.alphafold3.handedness import right_handed
 from structgen.alphafold3.labels import make_labels
 from structgen.alphafold3.model import AlphaFold3
 from structgen.alphafold3.sampling import CentreRandomAugmentation, first_state, sampling_schedule
@@ -86,6 +87,8 @@ def roll_out(network: AlphaFold3, example: Example, sampling: Sampling, rng: tor
     )
     if not torch.isfinite(atoms).all():
         raise NumericalError("rolled-out coordinates are not finite")
+    if sampling.right_handed:
+        atoms = right_handed(atoms, batch)
     return Rollout(batch, example.positions, example.resolved, trunk, atoms)
 
 
