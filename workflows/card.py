@@ -15,9 +15,9 @@ Row = dict[str, Any]
 
 HEAD = """# {model}
 
-A small all-atom structure predictor for proteins: the network of AlphaFold 3 (SI Algorithms 1-31) at a width that a processor can
-train and run. It is the default model of `structgen predict`. **It is a working example, far from the accuracy of AlphaFold 3**: the
-tables say how far it goes. This file was written by `structgen evaluate --model ... --card`; `docs/model.md` explains each step and figure.
+A small all-atom structure predictor for proteins: the network of AlphaFold 3 (SI Algorithms 1-31) at a width that a processor can run.
+**It is a working example, far from the accuracy of AlphaFold 3**: the tables say how far it goes. This file was written by
+`structgen evaluate --model ... --card`; `docs/model.md` explains each step and figure, and has the table by the nearest known relative.
 
 | | |
 | --- | --- |
@@ -41,6 +41,8 @@ FAILS = """## Where it fails
   structure for anything that needs the fold.
 - Bonds, clashes and mirror images are in the tables of geometry. Clashes are pairs of heavy atoms whose van der Waals spheres overlap by
   more than 0.4 angstrom.
+- Judged here are chains without a relative of known structure, the hardest ones. A model that reads templates is far better where there is
+  a relative (`docs/model.md`), and then no better than the relative is where the two differ.
 - It was trained on windows of single chains: contacts beyond a window and interfaces of complexes were never shown.
 - It was shown the amino-acid frequencies of homologues, not their alignment: an alignment helps through the profile made of it.
 - No ligands, no nucleic acids, no modified residues; no disorder beyond missing atoms.
@@ -49,8 +51,9 @@ FAILS = """## Where it fails
 
 ## Intended use
 
-Trying out, testing and teaching the whole pipeline, and the starting point of longer training. Not for conclusions about a protein,
-and not for medical use.
+Trying out, testing and teaching the whole pipeline, and the starting point of longer training. Where it is given a template, as a first
+model of the chain by homology, with side chains and local geometry to be rebuilt by other means. Not for other conclusions about a
+protein, and not for medical use.
 
 ## Licences
 
@@ -61,16 +64,9 @@ them; a few of those repositories carry terms of their own for their compilation
 
 ## A better one
 
-```sh
-structgen train configs/train_small.yaml --data DIR --out runs/train_small
-structgen train configs/train_confidence.yaml --data DIR --init runs/train_small/model.safetensors --out runs/confidence
-structgen export runs/confidence/model.safetensors structgen/weights/structgen-small.safetensors
-structgen evaluate --model structgen-small --chains DIR --split val --primary --card structgen/weights/README.md \\
-    --training runs/train_small --training runs/confidence
-```
-
-More `steps`, longer `crops.tokens` and more `examples_per_step` in the first file are what this run had least of.
+`docs/model.md` has the commands, for a GPU and for a processor. More steps are what this run had least of.
 """
+
 
 def write_card(path: Path, summary: Row, training: Sequence[Path], hardware: str) -> None:
     """Write the card. Raises `InputError` if the log of a training run cannot be read."""
@@ -114,6 +110,7 @@ def _sampler(protocol: Row) -> str:
     return (
         f"{own['samples']} samples of {own['steps']} steps (gamma {own['gamma_0']:g}, noise scale {own['noise_scale']:g}, "
         f"step scale {own['step_scale']:g}), seed {protocol['seed']}, {own['cycles']} cycle(s) of the trunk"
+        + ("; samples that wind to the left are mirrored" if own.get("right_handed") else "")
     )
 
 
