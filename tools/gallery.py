@@ -2,9 +2,9 @@
 
     python -m tools.gallery SET.npz MODEL JUDGE [SET.npz MODEL JUDGE ...] [--out docs/pictures] [--count 64] [--steps N]
 
-MODEL is a file or the name of a shipped model, JUDGE a classifier of the same pictures (of clips: of single frames). Pictures are drawn for
-the labels and captions of held-out ones, in their order and from one seed, and nobody chooses among them: those that the judge finds as
-asked, surest first, and those that it does not. Of clips the centre of light must move as the caption says, too.
+MODEL is a file or the name of a shipped model, JUDGE a classifier of the same pictures, named alike (of clips: of single frames). Pictures
+are drawn for the labels and captions of held-out ones, in their order and from one seed, and nobody chooses among them: those that the
+judge finds as asked, surest first, and those that it does not. Of clips the centre of light must move as the caption says, too.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def main() -> None:
     lines = [HEAD.rstrip()]
     for k in range(0, len(options.named), 3):
         pictures, model, judge = options.named[k : k + 3]
-        lines += section(model, load(judge, Judge), read_set(pictures), options.count, options.steps, options.out)
+        lines += section(model, load(model_file(judge), Judge), read_set(pictures), options.count, options.steps, options.out)
     replace_file(options.out / "README.md", ("\n".join(lines) + "\n").encode())
 
 

@@ -120,7 +120,7 @@ def encode(
 @app.command(no_args_is_help=True)
 def recaption(
     pictures: Annotated[Path, typer.Argument(metavar="FILE|DIR", help="A set of pictures or clips: .npz, or a folder.")],
-    captioner: Annotated[Path, typer.Argument(metavar="CAPTIONER.safetensors", help="Made by `structgen train` of kind captioner.")],
+    captioner: Annotated[Path, typer.Argument(metavar="CAPTIONER", help="`digits_captioner`, or a file made by `structgen train`.")],
     out: Annotated[Path, typer.Argument(metavar="OUT.npz", help="The set with new captions.")],
     share: Annotated[float, typer.Option(min=0, max=1, help="Of the training pictures; the rest keep their own captions.")] = 0.95,
     seed: Annotated[int, typer.Option(help="Which keep their own.")] = 0,
@@ -132,9 +132,10 @@ def recaption(
         from structgen.pictures.archives import write_archive
         from structgen.pictures.files import read_set
         from structgen.tasks.recaption import Recaptioning, captions_of_part, recaptioned
+        from structgen.vision.files import model_file
         from workflows.parallel import each
 
-        work = Recaptioning(pictures.resolve(), captioner.resolve(), side)
+        work = Recaptioning(pictures.resolve(), model_file(captioner).resolve(), side)
         said = dict(each(partial(captions_of_part, work), range(work.parts()), cluster))
         whole = recaptioned(read_set(work.data, side), [text for part in sorted(said) for text in said[part]], share, seed)
         write_archive(whole, out)

@@ -78,7 +78,7 @@ def evaluate_structures(
 @evaluate.command("images", no_args_is_help=True)
 def evaluate_images(
     model: ModelOption,
-    judge: Annotated[Path, typer.Option(metavar="FILE", help="A classifier made by `structgen train` of kind judge.")],
+    judge: Annotated[Path, typer.Option(metavar="NAME|FILE", help="`fashion_judge`, or a classifier made by `structgen train`.")],
     data: Annotated[Path, typer.Option(metavar="FILE|DIR", help="The set whose held-out pictures are the measure.")],
     count: Annotated[int, typer.Option(help="How many are drawn; compare at equal numbers only.")] = 500,
     steps: Annotated[list[int] | None, typer.Option(help="May be given again: a row each.")] = None,

@@ -24,7 +24,7 @@ from structgen.vision.condition import Condition
 from structgen.vision.controlnet import ControlNet
 from structgen.vision.draw import Change, Drawing, latent_size, unchanged
 from structgen.vision.editing import keeping
-from structgen.vision.files import load
+from structgen.vision.files import load, model_file
 from structgen.vision.judge import Judge
 from structgen.vision.stages import Stage, draw_in_turn
 from structgen.vision.system import System
@@ -223,7 +223,7 @@ class EvaluateRequest:
 
 def evaluate_pictures(request: EvaluateRequest, console: Console) -> int:
     """Print a row for each number of steps; with `out`, JSON of all figures and a sheet of the first pictures. The exit status."""
-    models, judge, pictures = load_models(request.model), load(request.judge, Judge), read_set(request.data)
+    models, judge, pictures = load_models(request.model), load(model_file(request.judge), Judge), read_set(request.data)
     rows = {}
     for steps in request.steps or (models.stages[-1].config.steps,):
         drawings = [_evaluated(request, system, steps) for system in models.stages]

@@ -13,7 +13,7 @@ from workflows.command_parts import options_of
 sample = typer.Typer(no_args_is_help=True, help="Draw pictures, clips or protein backbones from a trained model.")
 
 
-ModelOption = Annotated[Path, typer.Option(metavar="NAME|FILE", help="`fashion`, or a generator made by `structgen train`.")]
+ModelOption = Annotated[Path, typer.Option(metavar="NAME|FILE", help="`fashion`, `digits`, or a generator made by `structgen train`.")]
 OutOption = Annotated[Path, typer.Option(metavar="DIR", help="Where files, contact sheet and samples.json go.")]
 PromptOption = Annotated[list[str] | None, typer.Option("--prompt", help="A caption; may be given again.")]
 LabelOption = Annotated[list[str] | None, typer.Option("--label", help="A class; may be given again. All of them when neither is given.")]
