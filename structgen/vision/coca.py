@@ -20,11 +20,9 @@ from structgen.vision.words import BEGIN, END, PADDING, UNKNOWN, Vocabulary
 
 @dataclass(frozen=True)
 class Captioning:
-    """Sizes of a captioner. A clip is cut into windows of so many frames, which are seen at once: motion shows between them; of longer
-    clips the first `frames` are looked at, 0: all."""
+    """Sizes of a captioner. A clip is cut into windows of so many frames, which are seen at once: motion shows between them."""
 
     window: int = 1
-    frames: int = 0
     widths: tuple[int, ...] = (32, 48, 64)  # of the levels of the picture's tower
     width: int = 64  # of tokens
     depth: int = 1  # of each of the two decoders
@@ -49,7 +47,7 @@ class Sight(nn.Module):
 
     def __init__(self, channels: int, sizes: Captioning) -> None:
         super().__init__()
-        self.window, self.frames = sizes.window, sizes.frames
+        self.window = sizes.window
         like = ClipConfig(channels * sizes.window, words=1, length=1, widths=sizes.widths, groups=sizes.groups)
         self.tower = PictureTower(like)
         self.enter = Linear(sizes.widths[-1], sizes.width, bias=True)
@@ -59,8 +57,7 @@ class Sight(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         clips = x if x.ndim == 5 else x[:, :, None]
-        length = min(clips.shape[2], self.frames or clips.shape[2])
-        whole = clips[:, :, : length // self.window * self.window].transpose(1, 2)
+        whole = clips[:, :, : clips.shape[2] // self.window * self.window].transpose(1, 2)
         windows = whole.unflatten(1, (-1, self.window)).flatten(2, 3)  # [b, k, window c, h, w]
         seen = self.tower.places(windows.flatten(0, 1)).unflatten(0, windows.shape[:2])
         tokens = self.enter(seen.movedim(2, -1).flatten(1, 3))

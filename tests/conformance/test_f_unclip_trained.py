@@ -5,9 +5,7 @@ STRUCTGEN_UNCLIP names the file that puts it together, such as configs/image_unc
 
 from __future__ import annotations
 
-import copy
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +18,7 @@ from structgen.generative import generators
 from structgen.pictures.files import read_set
 from structgen.pictures.sets import PictureSet
 from structgen.vision.condition import Condition, emptied
-from structgen.vision.draw import Drawing, draw
+from structgen.vision.draw import Drawing
 from structgen.vision.stages import draw_in_turn
 from structgen.vision.system import heard
 from structgen.vision.unclip import Models, imagined, stages_between, stages_of_diff
@@ -73,34 +71,6 @@ def test_F8_without_its_embedding_a_picture_is_worse(measured, models, unseen):
     measured("F8", "loss of the decoder without the embedding over that with it", without / with_own, 1.1)
     measured("F8", "loss of the decoder with another's embedding over that with its own", with_other / with_own, 1.1)
     assert without > 1.1 * with_own and with_other > 1.1 * with_own
-
-
-@torch.inference_mode()
-def test_F8_enlarged_pictures_are_nearer_to_the_truth_than_bicubic_ones(measured, models, unseen):
-    """Both stages on unseen pictures, given their clean smaller ones: peak signal-to-noise ratio, and the distance of CLIP embeddings."""
-    clip, pixels = models.stages[0].clip, unseen.tensor()[::3]
-    for stage in models.stages[1:]:
-        own, size = stage.config, stage.config.size
-        truth = sized(pixels, size)
-        system = copy.deepcopy(stage)
-        system.config = replace(own, lower=replace(own.lower, level=0.0))
-        low = own.lower.scale.lowered(truth)
-        cond = system.condition(captions=[unseen.captions[n] for n in range(0, len(unseen), 3)] if system.hears_captions else None)
-        made = draw(system, cond, len(truth), Drawing(2, 1.0, 0), low=low).clamp(-1, 1)
-        bicubic = F.interpolate(low, size=size[-2:], mode="bicubic").clamp(-1, 1)
-        wanted = clip.pictures(sized(truth, pixels.shape[1:]))
-        sharp, soft = decibels(made, truth), decibels(bicubic, truth)
-        measured("F8", f"{size[-1]} pixels a side, 2 steps: peak signal-to-noise ratio, dB", sharp, soft, "threshold: bicubic")
-        assert sharp > soft
-        near, far = (1 - (clip.pictures(sized(x, pixels.shape[1:])) * wanted).sum(1).mean().item() for x in (made, bicubic))
-        measured("F8", f"{size[-1]} pixels a side, 2 steps: distance of embeddings", near, far, "threshold: bicubic")
-        assert near < far
-
-
-def decibels(made: Tensor, truth: Tensor) -> float:
-    """Mean over pictures of the peak signal-to-noise ratio of values in [-1, 1]; that of a perfect picture counts as 66 dB."""
-    error = (made - truth).square().flatten(1).mean(1).clamp(min=1e-6)
-    return (10 * (4 / error).log10()).mean().item()
 
 
 @torch.inference_mode()
