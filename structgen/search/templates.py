@@ -36,7 +36,7 @@ class TemplateSettings:
     min_aligned: float = 0.1  # more than this share of the query is aligned
     min_length: int = 10  # residues of the hit
     max_subsequence: float = 0.95  # a hit that is literally a part of the query is at most this share of it; 1 keeps all
-    e_value: float = 1.0  # in a library of the size of the PDB; AlphaFold 3 has 100, and hits of pure chance where nothing is better
+    e_value: float = 0.01  # in a library of the size of the PDB; AlphaFold 3 has 100, and hits of pure chance where nothing is better
     found: int = 20  # hits that are looked at
     used: int = MOST
     seed: int = 42
