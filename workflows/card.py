@@ -68,21 +68,21 @@ them; a few of those repositories carry terms of their own for their compilation
 """
 
 
-def write_card(path: Path, summary: Row, training: Sequence[Path], hardware: str) -> None:
+def write_card(path: Path, summary: Row, training: Sequence[Path], hardware: str, trained_on: str = "") -> None:
     """Write the card. Raises `InputError` if the log of a training run cannot be read."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, card(summary, [run_time(folder) for folder in training], hardware).encode())
+    replace_file(path, card(summary, [run_time(folder) for folder in training], hardware, trained_on).encode())
 
 
-def card(summary: Row, runs: Sequence[str], hardware: str) -> str:
-    """The text of the card."""
+def card(summary: Row, runs: Sequence[str], hardware: str, trained_on: str = "") -> str:
+    """The text of the card. `trained_on`: what the model saw; all training chains of the set that it is judged on when not given."""
     protocol, data = summary["protocol"], summary["data"]
     head = HEAD.format(
         model=protocol["model"],
         weights=protocol["weights"],
         training="; ".join(runs) or "not recorded",
         hardware=hardware,
-        train=_training_set(data),
+        train=trained_on or _training_set(data),
         held_out=_held_out(data),
         judged=_judged(summary),
         sampler=_sampler(protocol),

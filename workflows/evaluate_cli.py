@@ -49,6 +49,7 @@ def evaluate_structures(
     card: Annotated[Path | None, typer.Option(metavar="FILE.md", help="Write the model's card here.")] = None,
     training: Annotated[list[Path] | None, typer.Option(metavar="DIR", help="Folders of the training runs, for the card.")] = None,
     hardware: Annotated[str, typer.Option(help="What the training was made on, for the card.")] = "not recorded",
+    trained_on: Annotated[str, typer.Option(help="What it was trained on, for the card; the set's training chains when not given.")] = "",
     set_: SetOption = None,
 ) -> None:
     """Structures beside experimental ones: accuracy, interfaces, geometry, calibration, and what needs no model beside them.
@@ -69,7 +70,7 @@ def evaluate_structures(
             templates=templates,
             max_template_date=max_template_date,
             threads=threads,
-            writing=Writing(out, card, tuple(training or ()), hardware),
+            writing=Writing(out, card, tuple(training or ()), hardware, trained_on),
             assignments=tuple(set_ or ()),
         )
         raise typer.Exit(run_evaluation(request, console()))

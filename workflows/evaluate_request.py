@@ -60,6 +60,7 @@ class Writing:
     card: Path | None = None
     training: tuple[Path, ...] = ()
     hardware: str = "not recorded"
+    trained_on: str = ""  # all training chains of the set when not given
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def run_evaluation(request: EvaluateRequest, console: Console) -> int:
     summary = evaluate(source, request.writing.out or out)
     console.print(report(summary), markup=False, highlight=False, soft_wrap=True)
     if request.writing.card:
-        write_card(request.writing.card, summary, request.writing.training, request.writing.hardware)
+        write_card(request.writing.card, summary, request.writing.training, request.writing.hardware, request.writing.trained_on)
     missing = summary.get("jobs_without_truth", [])
     if missing:
         console.print(f"no truth for {', '.join(missing)}", markup=False, highlight=False, soft_wrap=True)

@@ -15,6 +15,7 @@ from structgen.alphafold3.triangle import (
     TriangleAttentionStarting,
     TriangleMultiplicationIncoming,
     TriangleMultiplicationOutgoing,
+    planes,
     shared_dropout,
 )
 from tests.alphafold3.weights import randomise
@@ -213,3 +214,12 @@ def test_parameters_are_as_many_as_the_supplement_says():
     """2c + 4ch + c^2 + 2h + hc and 2c + cH + 5cHd."""
     count = {make: sum(p.numel() for p in make(Pair()).parameters()) for make in EVERY}
     assert [count[make] for make in EVERY] == [98_816, 98_816, 82_688, 82_688, 559_872]
+
+
+def test_dense_planes_have_the_gradients_of_the_product(rng):
+    """W x_ij with the channels first, with gradients kept: dense values of the product, and the gradients of finite differences."""
+    weight, x = torch.randn(3, 4, generator=rng).double(), torch.randn(2, 5, 6, 4, generator=rng).double()
+    weight.requires_grad_(), x.requires_grad_()
+    assert planes(weight, x).is_contiguous()
+    assert_close(planes(weight, x), torch.einsum("oc,bijc->boij", weight, x), FLOAT64_IDENTITY)
+    assert torch.autograd.gradcheck(planes, (weight, x))

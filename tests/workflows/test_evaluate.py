@@ -242,5 +242,6 @@ def test_card_says_what_was_measured(chains: ChainSet, model: Model, tmp_path: P
     assert not re.search(r"\{[a-z_]+\}|None|nan", text)
     alone = summary | {"evidence": {"sequence": summary["evidence"]["sequence"]}}
     assert "With a profile" not in card(alone, [], "one core")
+    assert "| trained on | three chains |" in card(alone, [], "one core", "three chains")
     with pytest.raises(InputError, match="absent"):
         write_card(tmp_path / "card.md", summary, [tmp_path / "absent"], "one core")
