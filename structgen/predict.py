@@ -12,6 +12,7 @@ from structgen.alphafold3.config import Sampling
 from structgen.alphafold3.handedness import right_handed
 from structgen.alphafold3.model import Model
 from structgen.alphafold3.ranking import predictions
+from structgen.alphafold3.relaxation import relaxed
 from structgen.alphafold3.sampling import CentreRandomAugmentation, first_state, sampling_schedule
 from structgen.errors import NumericalError
 from structgen.features.batch import Batch
@@ -75,6 +76,8 @@ def fold(
         raise NumericalError(f"seed {seed}: coordinates are not finite; try float32 (--set precision=float32) or fewer cycles")
     if sampling.right_handed:
         atoms = right_handed(atoms, batch)
+    if sampling.relaxed:
+        atoms = relaxed(atoms, batch)
     del condition
     trim()
     return predictions(tokens, batch, network, trunk, atoms, seed)

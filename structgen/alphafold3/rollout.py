@@ -17,6 +17,7 @@ from structgen.alphafold3.config import Sampling
 from structgen.alphafold3.handedness import right_handed
 from structgen.alphafold3.labels import make_labels
 from structgen.alphafold3.model import AlphaFold3
+from structgen.alphafold3.relaxation import relaxed
 from structgen.alphafold3.sampling import CentreRandomAugmentation, first_state, sampling_schedule
 from structgen.alphafold3.symmetry import fitted
 from structgen.alphafold3.trunk import TrunkOutput
@@ -89,6 +90,8 @@ def roll_out(network: AlphaFold3, example: Example, sampling: Sampling, rng: tor
         raise NumericalError("rolled-out coordinates are not finite")
     if sampling.right_handed:
         atoms = right_handed(atoms, batch)
+    if sampling.relaxed:
+        atoms = relaxed(atoms, batch)
     return Rollout(batch, example.positions, example.resolved, trunk, atoms)
 
 
