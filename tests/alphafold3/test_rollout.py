@@ -12,7 +12,8 @@ import torch
 from structgen.alphafold3.confidence_losses import confidence_losses
 from structgen.alphafold3.config import tiny
 from structgen.alphafold3.labels import make_labels
-from structgen.alphafold3.model import AlphaFold3
+from structgen.alphafold3.model import AlphaFold3, Model
+from structgen.alphafold3.relaxation import relaxed
 from structgen.alphafold3.rollout import ConfidenceLoss, ConfidenceTerms, Rollout, roll_out
 from structgen.alphafold3.sampling import CentreRandomAugmentation, sampling_schedule
 from structgen.alphafold3.symmetry import fitted
@@ -20,9 +21,11 @@ from structgen.errors import NumericalError
 from structgen.features.chains import ChainRecord
 from structgen.features.conformers import pose_conformers
 from structgen.features.examples import Example, labelled
+from structgen.predict import fold, generator
 from structgen.train import Optimisation, TrainState, train_step
 from tests.alphafold3.weights import randomise
 from tests.oracles import diffusion as oracle
+from tests.structures import batch_of, tokens_of
 from tests.tolerance import FLOAT32_STACK, assert_close
 
 SAMPLING = dataclasses.replace(tiny().sampling, samples=2, steps=3, cycles=1)
@@ -71,6 +74,17 @@ def test_a_rollout_is_a_literal_algorithm_18(rng: torch.Generator) -> None:
     assert_close(rollout.samples, expected, FLOAT32_STACK)
     assert_close(rollout.trunk.z, trunk.z, 0.0)
     assert rollout.samples.std() > 1
+
+
+def test_samples_are_relaxed_where_the_model_is(rng: torch.Generator) -> None:
+    """`sampling.relaxed`: the same samples, relaxed, in a roll-out as in a fold; the head is asked about what is written."""
+    made, given, run = network(rng), example(rng), dataclasses.replace(SAMPLING, relaxed=True)
+    raw, moved = (roll_out(made, given, how, torch.Generator().manual_seed(5)) for how in (SAMPLING, run))
+    assert torch.equal(moved.samples, relaxed(raw.samples, given.batch)) and not torch.equal(moved.samples, raw.samples)
+    model, tokens = Model(made, "", ""), tokens_of("MKVGSWA")
+    batch = pose_conformers(batch_of(tokens), generator(1, "conformers"))
+    before, after = (np.stack([one.positions for one in fold(tokens, batch_of(tokens), model, how, 1)]) for how in (SAMPLING, run))
+    np.testing.assert_array_equal(after, relaxed(torch.from_numpy(before), batch).numpy())
 
 
 def test_nothing_is_attached(rng: torch.Generator) -> None:
