@@ -68,13 +68,35 @@ them; a few of those repositories carry terms of their own for their compilation
 """
 
 
-def write_card(path: Path, summary: Row, training: Sequence[Path], hardware: str, trained_on: str = "") -> None:
-    """Write the card. Raises `InputError` if the log of a training run cannot be read."""
+PICTURES = {
+    "structures": "Samples ranked first on the true CA traces (grey), from the best TM-score to the worst in equal steps",
+    "accuracy": "TM-score against that of the best baseline, and against length",
+    "calibration": "Confidence against what was found",
+}
+"""Of an evaluation, by the names of the files, with what they show."""
+
+
+def write_card(
+    path: Path, summary: Row, training: Sequence[Path], hardware: str, trained_on: str = "", evaluation: Path | None = None
+) -> None:
+    """Write the card, and copies of the pictures of the evaluation's folder and of the runs' curves beside it, those that there are.
+
+    Raises `InputError` if the log of a training run cannot be read.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, card(summary, [run_time(folder) for folder in training], hardware, trained_on).encode())
+    runs = [run_time(folder) for folder in training]
+    shown = [(evaluation / f"{name}.png", name, text) for name, text in PICTURES.items()] if evaluation else []
+    shown += [(folder / "curves.png", f"{folder.name}_curves", f"Losses of `{folder.name}`") for folder in training]
+    pictures = []
+    for source, name, text in shown:
+        if source.is_file():
+            copy = path.with_name(f"{summary['protocol']['model']}_{name}.png")
+            replace_file(copy, source.read_bytes())
+            pictures.append(f"{text}:\n\n![{name}]({copy.name})\n")
+    replace_file(path, card(summary, runs, hardware, trained_on, pictures).encode())
 
 
-def card(summary: Row, runs: Sequence[str], hardware: str, trained_on: str = "") -> str:
+def card(summary: Row, runs: Sequence[str], hardware: str, trained_on: str = "", pictures: Sequence[str] = ()) -> str:
     """The text of the card. `trained_on`: what the model saw; all training chains of the set that it is judged on when not given."""
     protocol, data = summary["protocol"], summary["data"]
     head = HEAD.format(
@@ -87,7 +109,8 @@ def card(summary: Row, runs: Sequence[str], hardware: str, trained_on: str = "")
         judged=_judged(summary),
         sampler=_sampler(protocol),
     )
-    return "\n".join([head, BASELINES, report(summary), FAILS])
+    shown = ["## Pictures\n", *pictures] if pictures else []
+    return "\n".join([head, BASELINES, report(summary), *shown, FAILS])
 
 
 def _training_set(data: Row) -> str:

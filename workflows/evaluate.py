@@ -1,7 +1,8 @@
 """`structgen evaluate`: structures beside the truth, whether a run has made them or a model makes them now, by one set of measures.
 
 One row a target goes to `rows.jsonl` as soon as it is known; the same command goes on where it was cut off. The summary is
-`evaluation.json`, its tables `evaluation.md`, a line a sample `evaluation.csv`, pictures `calibration.png` and `accuracy.png`.
+`evaluation.json`, its tables `evaluation.md`, a line a sample `evaluation.csv`; pictures are `calibration.png`,
+`accuracy.png` and `structures.png`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 from structgen.errors import ConfigError
 from structgen.store import replace_file
-from workflows.evaluation_pictures import draw_accuracy, draw_calibration
+from workflows.evaluation_pictures import draw_accuracy, draw_calibration, draw_structures
 from workflows.evaluation_tables import report
 from workflows.scoreboard import summarise
 
@@ -112,3 +113,4 @@ def write(summary: Row, rows: Sequence[Row], out: Path) -> None:
     replace_file(out / "evaluation.csv", text.getvalue().encode())
     draw_calibration(rows, out / "calibration.png")
     draw_accuracy(rows, out / "accuracy.png")
+    draw_structures(rows, out / "structures.png")

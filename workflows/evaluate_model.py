@@ -23,7 +23,7 @@ from structgen.features.featurise import featurise
 from structgen.features.job import Chain, Job, Kind
 from structgen.features.templates import Templates
 from structgen.features.tokens import Tokens, tokenise
-from structgen.metrics.sample import SLOTS, Known, Sample, score_sample
+from structgen.metrics.sample import SLOTS, Known, Sample, laid_traces, score_sample
 from structgen.predict import fold
 from structgen.prediction import Prediction
 from structgen.stages import takes_templates
@@ -105,8 +105,10 @@ class ModelSource(Source):
 
 
 def sample_rows(tokens: Tokens, samples: list[Prediction], known: Known) -> Row:
-    """The rows of all samples and the number of the one ranked first."""
-    return {"ranked": best(samples), "samples": [score_sample(_sample(tokens, one), known) for one in samples]}
+    """The rows of all samples, the number of the one ranked first, and that one's CA atoms beside the truth."""
+    ranked, judged = best(samples), [_sample(tokens, one) for one in samples]
+    rows = [score_sample(one, known) for one in judged]
+    return {"ranked": ranked, "samples": rows, "traces": laid_traces(judged[ranked], known)}
 
 
 def _sample(tokens: Tokens, one: Prediction) -> Sample:

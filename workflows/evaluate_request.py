@@ -95,7 +95,8 @@ def run_evaluation(request: EvaluateRequest, console: Console) -> int:
     summary = evaluate(source, request.writing.out or out)
     console.print(report(summary), markup=False, highlight=False, soft_wrap=True)
     if request.writing.card:
-        write_card(request.writing.card, summary, request.writing.training, request.writing.hardware, request.writing.trained_on)
+        own = request.writing
+        write_card(request.writing.card, summary, own.training, own.hardware, own.trained_on, own.out or out)
     missing = summary.get("jobs_without_truth", [])
     if missing:
         console.print(f"no truth for {', '.join(missing)}", markup=False, highlight=False, soft_wrap=True)

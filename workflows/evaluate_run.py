@@ -27,7 +27,7 @@ from structgen.features.tokens import Tokens, tokenise
 from structgen.io.structures import Entry, Polymer, read_entry
 from structgen.io.textfile import read_text_bytes
 from structgen.metrics.rmsd import rmsd
-from structgen.metrics.sample import CA, SLOTS, Known, Sample, residue_atoms, score_sample
+from structgen.metrics.sample import CA, SLOTS, Known, Sample, laid_traces, residue_atoms, score_sample
 from workflows.baselines import Baselines, joined, trace_row
 from workflows.evaluate import Row, Source
 from workflows.evaluate_model import identity_bin
@@ -89,7 +89,8 @@ class RunSource(Source):
         rows = [score_sample(*pair) for pair in zip(samples, known, strict=True)]
         length = int(np.isin(tokens.structure.residue_chain, known[0].chains).sum())
         row = {"target": folder.name, "length": length, **_compared(tokens, known[0], self.baselines)}
-        return row | {"predictions": {AS_PREDICTED: {"ranked": 0, "samples": rows}}, "seconds": round(time.monotonic() - started, 2)}
+        own = {"ranked": 0, "samples": rows, "traces": laid_traces(samples[0], known[0])}
+        return row | {"predictions": {AS_PREDICTED: own}, "seconds": round(time.monotonic() - started, 2)}
 
 
 def _compared(tokens: Tokens, known: Known, baselines: Baselines) -> Row:
@@ -196,5 +197,3 @@ def laid(structure: Structure, pairs: tuple[tuple[int, Polymer], ...]) -> Known:
                 if len(place) and not mask[residues[i], place[0]]:
                     positions[residues[i], place[0]], mask[residues[i], place[0]] = atom.pos.tolist(), True
     return Known(positions, mask, tuple(chain for chain, _ in pairs))
-
-

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 COLOURS = ("#1b5e9e", "#c8553d", "#5a8f3c", "#8a5fa8")
 LINE = "#c3ccd4"
+PANELS = 5
 
 
 def draw_calibration(rows: Sequence[Row], path: Path) -> bool:
@@ -59,6 +60,27 @@ def draw_accuracy(rows: Sequence[Row], path: Path) -> bool:
     return _save(figure, path)
 
 
+def draw_structures(rows: Sequence[Row], path: Path) -> bool:
+    """Samples ranked first on the true CA traces, from the best TM-score to the worst in equal steps: a line of panels an evidence."""
+    names = list(_by_evidence(rows))
+    figure = _figure(PANELS, len(names))
+    if figure is None:
+        return False
+    for line, name in enumerate(names):
+        own = sorted((row for row in rows if name in row["predictions"]), key=lambda row: -ranked(row, name)["tm"])
+        places = np.unique(np.linspace(0, len(own) - 1, PANELS).round().astype(int))
+        for column, row in enumerate(own[place] for place in places.tolist()):
+            axes = figure.add_subplot(len(names), PANELS, line * PANELS + column + 1, aspect="equal")
+            true, predicted = (np.array(row["predictions"][name]["traces"][key]) for key in ("true", "predicted"))
+            plane = np.linalg.svd(true - true.mean(0), full_matrices=False)[2][:2]
+            for trace, colour, width in ((true, LINE, 3.0), (predicted, COLOURS[line % len(COLOURS)], 1.2)):
+                axes.plot(*(plane @ (trace - true.mean(0)).T), color=colour, linewidth=width)
+            scores = ranked(row, name)
+            axes.set_title(f"{row['target']}, {name}\nTM {scores['tm']:.2f}, pLDDT {scores['plddt']:.0f}", fontsize=8)
+            axes.set_axis_off()
+    return _save(figure, path)
+
+
 def _by_evidence(rows: Sequence[Row]) -> dict[str, list[Row]]:
     samples: dict[str, list[Row]] = {}
     for row in rows:
@@ -67,12 +89,12 @@ def _by_evidence(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return samples
 
 
-def _figure(panels: int) -> Figure | None:
+def _figure(panels: int, lines: int = 1) -> Figure | None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
         return None
-    return Figure(figsize=(4 * panels, 4), layout="constrained")
+    return Figure(figsize=(4 * panels, 4) if lines == 1 else (2.6 * panels, 2.8 * lines), layout="constrained")
 
 
 def _panel(figure: Figure, place: int, scale: float, x: str, y: str, columns: int = 3) -> Axes:

@@ -15,6 +15,7 @@ from structgen.metrics.calibration import Tally
 from structgen.metrics.dockq import score_interface
 from structgen.metrics.geometry import clashes_per_thousand, consecutive, distances
 from structgen.metrics.lddt import lddt, lddt_by_point
+from structgen.metrics.rmsd import superpose
 from structgen.metrics.stereochemistry import bond_checks, chirality_checks
 from structgen.metrics.trace import score_trace
 
@@ -66,6 +67,13 @@ def score_sample(sample: Sample, known: Known) -> Row:
     atoms = {"lddt_all_atom": lddt(mine[both], known.positions[both], residue)}
     found = _interfaces(structure, mine, known, both) | _geometry(structure, sample.positions, mine)
     return {"sample": sample.name} | trace | atoms | found | _confidence(sample, known, mine)
+
+
+def laid_traces(sample: Sample, known: Known) -> Row:
+    """CA atoms of the resolved residues, for a picture: the `true` ones, and the `predicted` ones laid on them; tenths of an angstrom."""
+    there = known.resolved
+    mine, true = residue_atoms(sample.tokens.structure, sample.positions)[0][there, CA], known.trace[there]
+    return {"true": true.round(1).tolist(), "predicted": superpose(mine, true)(mine).round(1).tolist()}
 
 
 def residue_atoms(structure: Structure, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -233,8 +233,15 @@ def test_card_says_what_was_measured(chains: ChainSet, model: Model, tmp_path: P
     (run / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert run_time(run) == "`train_small`: 80 steps, 4 minutes"  # 120 s, and 90 s after it was cut: 3.5 minutes
     summary = evaluate(source(model, chains), tmp_path / "out")
-    write_card(tmp_path / "weights" / "README.md", summary, [run], "one core")
+    (run / "curves.png").write_bytes(b"curves")
+    write_card(tmp_path / "weights" / "README.md", summary, [run], "one core", evaluation=tmp_path / "out")
     text = (tmp_path / "weights" / "README.md").read_text()
+    shown = re.findall(r"!\[\w+\]\((\S+)\)", text)
+    assert [name.removeprefix(f"{model.name}_") for name in shown] == [
+        f"{name}.png" for name in ("structures", "accuracy", "calibration", "train_small_curves")
+    ]
+    for name, original in ((shown[0], tmp_path / "out" / "structures.png"), (shown[3], run / "curves.png")):
+        assert (tmp_path / "weights" / name).read_bytes() == original.read_bytes()
     assert model.digest in text and "6 experimental chains" in text and "80 steps, 4 minutes" in text and "one core" in text
     for part in ("sequence", "profile"):
         for scores in summary["evidence"][part]["accuracy"].values():
