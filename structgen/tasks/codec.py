@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from structgen.errors import ConfigError
 from structgen.generative import normal_like
 from structgen.generative.ema import Weights
 from structgen.pictures.files import read_set
@@ -17,7 +18,7 @@ from structgen.tasks.batches import Batch, Batching, draw_batch, first_cut
 from structgen.tasks.task import Context, Task
 from structgen.train import Metrics
 from structgen.vision.codec import CodecConfig, reconstruction_loss
-from structgen.vision.files import Coded, config_json, save
+from structgen.vision.files import Coded, config_json, load, save
 from structgen.vision.system import CodecChoice
 from structgen.vision.video_codec import VideoCodecConfig
 
@@ -26,7 +27,8 @@ MEASURED = 256  # pictures on which the scale of latents is measured
 
 @dataclass(frozen=True)
 class CodecTraining:
-    """What `task:` of `kind: codec` holds; `context.data` is a set of pictures or clips."""
+    """What `task:` of `kind: codec` holds; `context.data` is a set of pictures or clips. With `init` the run starts from the weights of a
+    codec of the same sizes, so what is learned on its latents is soon learned on those of the new one."""
 
     codec: CodecChoice
     batches: Batching = field(default_factory=Batching)
@@ -46,7 +48,17 @@ class CodecTask(Task[Batch]):
         self.settings, self.context = settings, context
         pictures = read_set(context.data, settings.side)
         self.train, self.held_out = pictures.part(False), pictures.part(True)
-        self.network = Coded(settings.codec).to(context.device)
+        self.network = Coded(settings.codec)
+        if context.init:
+            self._go_on_from(Path(context.init))
+        self.network.to(context.device)
+
+    def _go_on_from(self, path: Path) -> None:
+        """Raises `ConfigError` for a codec of other sizes."""
+        known = load(path, Coded)
+        if known.config != self.settings.codec:
+            raise ConfigError(f"init: {path} holds another codec than the run's; give task.codec as in its file")
+        self.network.load_state_dict(known.state_dict())
 
     @property
     def own(self) -> CodecConfig:

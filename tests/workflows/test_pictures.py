@@ -236,6 +236,19 @@ def test_a_generator_goes_on_from_another(folder: Path, tmp_path: Path):
     assert "has another network than the run" in out.replace("\n", "")
 
 
+def test_a_codec_goes_on_from_another(folder: Path, tmp_path: Path):
+    """As a generator does; a codec of other sizes is refused."""
+    run, made = yaml.safe_load((folder / "codec.yaml").read_text()), folder / "codec" / "model.safetensors"
+    run |= {"steps": 1, "optimisation": QUICK | {"learning_rate": 1e-12}}
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump(run))
+    words = ("train", tmp_path / "more.yaml", "--data", folder / "bars.npz", "--init", made, "--out")
+    command(*words, tmp_path / "more")
+    one, other = (load(path, Coded) for path in (made, tmp_path / "more" / "model.safetensors"))
+    assert all((value - other.state_dict()[name]).abs().max() < 1e-6 for name, value in one.state_dict().items())
+    out = command(*words, tmp_path / "other", "--set", "task.codec.image.c_latent=3", status=2)
+    assert "holds another codec than the run" in out.replace("\n", "")
+
+
 def test_a_controlnet_follows_edges(folder: Path, tmp_path: Path):
     """Trained from a U-Net's file, which it holds unchanged; drawn with --control; asked for where it is missing."""
     steering = {"classes": 2, "frequencies": 8}
