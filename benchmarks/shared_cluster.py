@@ -2,7 +2,7 @@
 
 A Ray cluster of two nodes with one CPU each, on this machine. A structure, an image and a video training run, tiny, are made one after the
 other; then all three are submitted to the cluster at once, each with the workers and CPUs that it asks for; once all have a checkpoint and
-half of their steps, SIGKILL ends a worker of each. Prints the table of docs/cluster.md and ends with status 1 where a promise was broken:
+half of their steps, SIGKILL ends a worker of each. Ten minutes of both cores. Prints the table of docs/cluster.md and ends with status 1 where a promise was broken:
 the CPUs are all taken and none twice, every run reaches its last step, and its checkpoint is that of the run alone, bit for bit.
 """
 
@@ -111,16 +111,16 @@ class Outcome:
 
 
 def trainings(folder: Path, scale: float) -> list[Training]:
-    """One of each kind; `scale` times the steps that take about half a minute on one core."""
+    """One of each kind; `scale` times the steps that take a minute and more on one core, so that none ends before the last has begun."""
     rng = np.random.default_rng(0)
     chains = write_archive(folder / "chains", random_chains(rng, 6, 24, profile=True), rng)
     structure = {"preset": "tiny", "crops": {"tokens": 20, "profile_keep": 0.5}, "loss": {"noise_levels": 2, "cycles": 1}}
     image = {"network": {"unet": UNET}, "batches": {"size": 16}, "held_out": 16}
     video = {"network": {"video_unet": {"frame": UNET}}, "batches": {"size": 2}, "held_out": 2, "reduced": {"space": 2, "time": 2}}
     return [
-        Training("structure", structure, chains, 4 * round(scale * 12), 2, "structure"),
-        Training("image", image, PICTURES / "fashion_550.npz", 4 * round(scale * 30)),
-        Training("video", video, PICTURES / "moving_digits_200.npz", 4 * round(scale * 30)),
+        Training("structure", structure, chains, 4 * round(scale * 30), 2, "structure"),
+        Training("image", image, PICTURES / "fashion_550.npz", 4 * round(scale * 75)),
+        Training("video", video, PICTURES / "moving_digits_200.npz", 4 * round(scale * 75)),
     ]
 
 
@@ -183,6 +183,8 @@ def measure(folder: Path, address: str, scale: float) -> tuple[list[Outcome], fl
     alone = [started_and_watched(run, folder / "alone", address) for run in runs]
     together = [started(run, folder / "together", address) for run in runs]
     free = watched(together, least=0.5)
+    if early := [one.run.name for one in together if one.process.poll() is not None]:
+        raise SystemExit(f"{', '.join(early)} ended before all had half of their steps; raise --scale")
     kill, chosen = time.monotonic(), victims()
     if len(chosen) != len(runs):
         raise SystemExit(f"found workers of {len(chosen)} runs; expected {len(runs)}")

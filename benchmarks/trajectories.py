@@ -33,6 +33,7 @@ from structgen.vision.draw import Drawing
 from structgen.vision.files import Coded, load, model_file, save
 from structgen.vision.judge import Judge
 from structgen.vision.system import System
+from structgen.vision.unclip import Models
 from workflows.train import train
 from workflows.training_run import TrainingRun
 
@@ -169,7 +170,7 @@ class Measure:
         """(Frechet distance, share of classes missed) by number of steps."""
         found = {}
         for steps in (FEW, MANY):
-            made = drawn([system], self.asked, [Drawing(steps, GUIDANCE)])
+            made = drawn(Models((system,)), self.asked, [Drawing(steps, GUIDANCE)])
             missed = float((in_parts(self.judge)(made).argmax(1).numpy() != self.asked.labels).mean())
             found[str(steps)] = (frechet_distance(in_parts(self.judge.features)(made).numpy(), self.real), missed)
         return found

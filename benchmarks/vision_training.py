@@ -39,6 +39,7 @@ from structgen.vision.draw import Drawing
 from structgen.vision.files import load
 from structgen.vision.judge import Judge
 from structgen.vision.system import System
+from structgen.vision.unclip import Models
 from tests.vision.answers import Case
 
 STEPS, AT_ONCE = (4, 10, 20, 50), 50
@@ -103,7 +104,7 @@ def main() -> None:
     run = json.loads((options.out / next(iter(OWN.values())) / "run.json").read_text())
     model = trained(latents, run, system)
     ways: dict[str, Callable[[int], Tensor]] = {
-        name: lambda steps, own=own: drawn([own], asked, [Drawing(steps, own.config.guidance)]) for name, own in systems.items()
+        name: lambda steps, own=own: drawn(Models((own,)), asked, [Drawing(steps, own.config.guidance)]) for name, own in systems.items()
     }
     for name, scheduler in (("DDIM", DDIMScheduler(clip_sample=False)), ("DPM-Solver++ 2M", DPMSolverMultistepScheduler())):
         pipeline = quiet(DiTPipeline(model, Decoder(system.decoded), scheduler))

@@ -13,15 +13,17 @@ Init = Literal["default", "relu", "zero", "gate"]
 
 
 ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+MANY = 1024  # rows; with fewer, oneDNN takes 1.1 (512) to 5 times (1) as long as MKL: widths 64 to 384, one thread, AMD with AVX2
 
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x W^T + bias, x [..., c_in]. In float32 on a CPU and without gradients by oneDNN, where torch is built with it.
+    """x W^T + bias, x [..., c_in]. In float32 on a CPU and without gradients by oneDNN, where torch is built with it and rows are many.
 
-    torch's own choice there is MKL, which reaches two thirds as much on AMD processors. The operator is the one that torch's compiler
+    torch's own choice there is MKL, which reaches two thirds as much on some AMD processors. The operator is the one that torch's compiler
     emits; it is not public, so the bound on torch's version in pyproject.toml covers it too.
     """
-    if ONEDNN and x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_grad_enabled():
+    many = x.numel() >= MANY * x.shape[-1]
+    if ONEDNN and many and x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_grad_enabled():
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return F.linear(x, weight, bias)
 

@@ -70,8 +70,7 @@ class Modulation(nn.Module):
         self.linear = Linear(c, count * c, bias=True, init=init)
 
     def forward(self, vector: Tensor) -> tuple[Tensor, ...]:
-        # one row an example: oneDNN, which `Linear` takes, needs longer to begin than this product lasts
-        return F.linear(F.silu(vector), self.linear.weight, self.linear.bias).chunk(self.count, -1)
+        return self.linear(F.silu(vector)).chunk(self.count, -1)
 
 
 class Block(nn.Module, ABC):

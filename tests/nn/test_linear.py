@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from structgen.nn.linear import Linear, affine
+from structgen.nn.linear import MANY, Linear, affine
 from tests.tolerance import FLOAT32_LAYER, assert_close
 
 
@@ -20,9 +20,10 @@ def test_affine_is_the_linear_map(rng, shape, bias):
         assert_close(affine(x, weight, offset), F.linear(x, weight, offset), FLOAT32_LAYER)
 
 
-def test_affine_reads_any_layout(rng):
+@pytest.mark.parametrize("rows", [20, MANY])
+def test_affine_reads_any_layout(rng, rows):
     """Transposed and sliced inputs and weights are what they say, not what lies in memory."""
-    x, weight = torch.randn(13, 40, generator=rng).T[::2, 1:], torch.randn(24, 11, generator=rng).T[:, ::2]
+    x, weight = torch.randn(13, 2 * rows, generator=rng).T[::2, 1:], torch.randn(24, 11, generator=rng).T[:, ::2]
     with torch.no_grad():
         assert_close(affine(x, weight), x.contiguous() @ weight.contiguous().T, FLOAT32_LAYER)
 
@@ -30,7 +31,7 @@ def test_affine_reads_any_layout(rng):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_other_types_stay_what_they_are(rng, dtype):
     """Only float32 takes the other library."""
-    x, weight = torch.randn(3, 4, generator=rng).to(dtype), torch.randn(5, 4, generator=rng).to(dtype)
+    x, weight = torch.randn(MANY, 4, generator=rng).to(dtype), torch.randn(5, 4, generator=rng).to(dtype)
     with torch.no_grad():
         assert torch.equal(affine(x, weight), F.linear(x, weight))
 
