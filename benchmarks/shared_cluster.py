@@ -2,8 +2,9 @@
 
 A Ray cluster of two nodes with one CPU each, on this machine. A structure, an image and a video training run, tiny, are made one after the
 other; then all three are submitted to the cluster at once, each with the workers and CPUs that it asks for; once all have a checkpoint and
-half of their steps, SIGKILL ends a worker of each. Ten minutes of both cores. Prints the table of docs/cluster.md and ends with status 1 where a promise was broken:
-the CPUs are all taken and none twice, every run reaches its last step, and its checkpoint is that of the run alone, bit for bit.
+half of their steps, SIGKILL ends a worker of each. Takes both cores for ten minutes. Prints the table of docs/cluster.md and ends with
+status 1 where a promise was broken: the CPUs are all taken and none twice, every run reaches its last step, and its checkpoint is that of
+the run alone, bit for bit.
 """
 
 from __future__ import annotations
