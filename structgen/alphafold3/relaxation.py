@@ -8,7 +8,7 @@ each term,
 
     2 E(x) = sum over pairs   ((|x_i - x_j| - d) / s)^2              bonds, ends of angles, neighbouring CA atoms
            + sum over corners ((V(x) - V_ref) / s)^2                 V: volume that three neighbours span about an atom
-           + sum over near    (min(|x_i - x_j| - c_ij, 0) / s)^2     more than three bonds apart; c_ij: least distance without a clash
+           + sum over near    (min(|x_i - x_j| - c_ij, 0) / s)^2     more than three bonds apart; c_ij: least distance, without a clash
            + sum over atoms   (|x_i - prediction_i| / s)^2           narrow for the atom that a token is placed by, wide for all others.
 
 V is zero about a planar atom, and has opposite signs about a stereocentre and its mirror image. A peptide bond is flat where its CA atoms
@@ -40,7 +40,7 @@ class Widths:
     bond: float = 0.02
     angle: float = 0.03  # its ends, and neighbouring CA atoms
     volume: float = 0.2
-    contact: float = 0.1
+    contact: float = 0.05
     centre: float = 0.2  # CA, C1', each atom of a ligand
     other: float = 5.0
 

@@ -34,6 +34,7 @@ LINKS = {PROTEIN: PEPTIDE, RNA: PHOSPHATE, DNA: PHOSPHATE}
 """By the kind of a polymer: the bond between neighbours, then the ends of angles about it (Engh & Huber 1991; Gelbin et al. 1996)."""
 PROLINE = chemistry.AMINO_ACIDS.index("P")
 RADIUS = 1.70  # angstrom, of other elements than those of `VAN_DER_WAALS`
+SPARE = 0.2  # angstrom: how much less than the overlap that counts as a clash is allowed, since where terms disagree none is met in full
 MARGIN = 1.0  # angstrom: how much farther apart than in contact atoms are looked at, as they may come nearer before the next look
 SYMBOLS = np.array(["", *chemistry.ELEMENTS_IN_ORDER])
 
@@ -62,14 +63,11 @@ class Molecule:
         return _Reader(batch).molecule()
 
     def near(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pairs [m, 2] of atoms that may clash at x [n, 3] or a little away from there, and the least distance of each without a clash."""
+        """Pairs [m, 2] of atoms that may clash at x [n, 3] or a little away from there, and how far apart each should be."""
         pairs = np.stack(pairs_within(x, 2 * max(VAN_DER_WAALS.values()) - OVERLAP + MARGIN), 1)
-        key = pairs[:, 0] * len(x) + pairs[:, 1]
-        if len(self.apart):
-            place = np.searchsorted(self.apart, key).clip(max=len(self.apart) - 1)
-            pairs = pairs[self.apart[place] != key]
+        pairs = pairs[~_among(self.apart, pairs[:, 0] * len(x) + pairs[:, 1])]
         i, j = pairs.T
-        return pairs, self.radius[i] + self.radius[j] - OVERLAP - HYDROGEN_BOND * (self.polar[i] & self.polar[j])
+        return pairs, self.radius[i] + self.radius[j] - (OVERLAP - SPARE) - HYDROGEN_BOND * (self.polar[i] & self.polar[j])
 
 
 class _Reader:
@@ -206,17 +204,31 @@ class _Reader:
 
     def excluded(self, graph: csr_matrix) -> np.ndarray:
         """Sorted keys of pairs that are no clash: up to three bonds apart, of two tokens that are bonded, sulphurs of two cysteines."""
-        n = len(self.present)
-        step = graph + identity(n, dtype=np.int64, format="csr")
-        near = (step @ step @ step).tocoo()
         sulphur = np.flatnonzero((self.name == "SG") & (self.symbol == "S"))
         bonded = [
             np.array(np.meshgrid(np.flatnonzero(self.token == a), np.flatnonzero(self.token == b))).reshape(2, -1).T
             for a, b in self.token_bonds.tolist()
         ]
-        pairs = np.concatenate([np.stack([near.row, near.col], 1), np.array(list(combinations(sulphur, 2))).reshape(-1, 2), *bonded])
+        pairs = np.concatenate([_within(graph, 3), np.array(list(combinations(sulphur, 2))).reshape(-1, 2), *bonded])
         low, high = pairs.min(1).astype(np.int64), pairs.max(1)
-        return np.unique((low * n + high)[low < high])
+        return np.unique((low * len(self.present) + high)[low < high])
+
+
+def _within(graph: csr_matrix, bonds: int) -> np.ndarray:
+    """[k, 2] pairs of atoms at most so many bonds apart, each atom with itself among them."""
+    step = graph + identity(graph.shape[0], dtype=np.int64, format="csr")
+    reached = step
+    for _ in range(bonds - 1):
+        reached = reached @ step
+    found = reached.tocoo()
+    return np.stack([found.row, found.col], 1)
+
+
+def _among(keys: np.ndarray, sought: np.ndarray) -> np.ndarray:
+    """[k] bool: which of the sought numbers are among the sorted keys."""
+    if not len(keys):
+        return np.zeros(len(sought), bool)
+    return keys[np.searchsorted(keys, sought).clip(max=len(keys) - 1)] == sought
 
 
 def _stacked(groups: list[tuple[np.ndarray, float]]) -> tuple[np.ndarray, np.ndarray]:

@@ -134,7 +134,7 @@ def test_a_cis_peptide_bond_is_kept_before_proline_alone(sequence: str, distance
     x[0, atom > 0] += (x[0, centres[0]] + distance * along - x[0, centres[1]])
     assert ((x[0, centres[1]] - x[0, centres[0]]).norm() < CIS_BELOW) == (distance < CIS_BELOW)
     after = relaxed(x, batch, Widths(centre=5.0))
-    assert float((after[0, centres[1]] - after[0, centres[0]]).norm()) == pytest.approx(expected, abs=0.05)
+    assert float((after[0, centres[1]] - after[0, centres[0]]).norm()) == pytest.approx(expected, abs=0.1)
 
 
 def test_it_turns_with_the_sample_and_heeds_nothing_else(rng: torch.Generator) -> None:
