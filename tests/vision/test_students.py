@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,9 +13,7 @@ from structgen.generative import AverageVelocity, Ddim, generators, sample
 from structgen.vision.condition import Condition
 from structgen.vision.dit import DiTConfig
 from structgen.vision.draw import Drawing, draw, guided
-from structgen.vision.files import load, model_file
 from structgen.vision.formulations import Student, Trajectory
-from structgen.vision.judge import Judge
 from structgen.vision.steering import Steering
 from structgen.vision.students import PictureDistillation, student_of
 from structgen.vision.system import NetworkChoice, System, SystemConfig
@@ -94,14 +91,3 @@ def test_what_cannot_be_a_teacher_is_said():
         student_of(consistent, PictureDistillation(Student.CONSISTENCY), "file")
     with pytest.raises(ConfigError, match="no multiple"):
         replace(PictureDistillation(), teacher_steps=5)
-
-
-def test_the_shipped_student_draws_in_one_step():
-    """Eight pictures of every class, one evaluation of the network each: the shipped judge sees as many classes as it does with the
-    teacher's, about nine of ten."""
-    student, judge = load(model_file(Path("fashion_student")), System), load(model_file(Path("fashion_judge")), Judge)
-    assert student.config.steps == 1 and student.config.guidance == 1 and judge.config.classes == student.config.classes
-    labels = torch.arange(10).repeat_interleave(8)
-    with torch.inference_mode():
-        seen = judge(draw(student, student.condition(labels=labels), 80, Drawing(1, 1.0))).argmax(1)
-    assert (seen == labels).float().mean() > 0.85
