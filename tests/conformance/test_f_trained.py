@@ -97,7 +97,8 @@ def test_F3_clips_show_what_their_captions_say(measured):
     speed is off by less than 0.5 pixels a frame in the mean. In how many clips it is off by less is measured beside it."""
     found = digits_as_asked(load_models(Path("digits")))
     for name, what in (SHARES | {"caption": "whole caption"}).items():
-        measured("F3", f"moving digits, share of 150 captions: {what}", found[name], 0.9)
+        asked = (None, "0.9 is wanted") if name == "speed_within_half" else (0.9, "")
+        measured("F3", f"moving digits, share of 150 captions: {what}", found[name], *asked)
     measured("F3", "moving digits, error of the speed, pixels a frame", found["speed_error"], 0.5)
     assert min(found[name] for name in ("class", "pace", "direction", "caption")) >= 0.9
     assert found["speed_error"] < 0.5
