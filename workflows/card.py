@@ -52,8 +52,8 @@ FAILS = """## Where it fails
 ## Intended use
 
 Trying out, testing and teaching the whole pipeline, and the starting point of longer training. Where it is given a template, as a first
-model of the chain by homology, with side chains and local geometry to be rebuilt by other means. Not for other conclusions about a
-protein, and not for medical use.
+model of the chain by homology, with side chains to be rebuilt by other means. Not for other conclusions about a protein, and not for
+medical use.
 
 ## Licences
 
