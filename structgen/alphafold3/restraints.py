@@ -84,6 +84,7 @@ class _Reader:
             of(x)[self.token] for x in (batch.kind, batch.residue_index, batch.asym_id, batch.restype)
         )
         self.residue = np.unique(of(batch.ref_space_uid)[self.present], return_inverse=True)[1]
+        self.known = self.known & _apart(self.residue, self.reference)
         self.symbol = SYMBOLS[of(batch.ref_element)[self.present]]
         codes = (of(batch.ref_atom_name_chars)[self.present] + 32).astype(np.uint32)
         self.name = np.char.strip(np.ascontiguousarray(codes).view("<U4")[:, 0])
@@ -229,6 +230,13 @@ def _among(keys: np.ndarray, sought: np.ndarray) -> np.ndarray:
     if not len(keys):
         return np.zeros(len(sought), bool)
     return keys[np.searchsorted(keys, sought).clip(max=len(keys) - 1)] == sought
+
+
+def _apart(residue: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """[n] bool: no other atom of the residue has the place [n, 3]. Atoms that the dictionary has no coordinates of share one."""
+    places = np.column_stack([residue, reference.round(2)])
+    _, number, count = np.unique(places, axis=0, return_inverse=True, return_counts=True)
+    return np.asarray(count[number.ravel()] == 1)
 
 
 def _stacked(groups: list[tuple[np.ndarray, float]]) -> tuple[np.ndarray, np.ndarray]:

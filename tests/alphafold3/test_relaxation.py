@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import gemmi
@@ -72,6 +73,16 @@ def test_all_kinds_of_chemistry_are_made_right(rng: torch.Generator) -> None:
     assert all(right.all() for right in judged(structure, after)) and clashes_per_thousand(structure, after[0].numpy()) == 0
 
 
+def test_atoms_without_a_reference_have_the_bonds_of_their_elements(rng: torch.Generator) -> None:
+    """A ligand that the dictionary has no coordinates of: its atoms share a place, and bonds are as long as two radii, not nothing."""
+    tokens = tokens_of((Kind.LIGAND, "CCCO"))
+    batch = pose_conformers(batch_of(tokens), rng)
+    unknown = dataclasses.replace(batch, ref_pos=torch.zeros_like(batch.ref_pos))
+    x = relaxed(batch.ref_pos.double() + 0.1 * torch.randn(1, batch.atoms, 3, generator=rng, dtype=torch.float64), unknown)
+    lengths = [float((x[0, i] - x[0, j]).norm()) for i, j in tokens.structure.bonds.tolist()]
+    assert lengths == pytest.approx([1.52, 1.52, 1.42], abs=0.05)
+
+
 @pytest.fixture(scope="module")
 def protease() -> tuple[Structure, Batch, torch.Tensor]:
     """The first 120 residues of the main protease of SARS-CoV-2 [1, l, 3]; the last OXT, which it has not, lies beside its C."""
@@ -131,7 +142,7 @@ def test_a_cis_peptide_bond_is_kept_before_proline_alone(sequence: str, distance
     x = strewn(tokens.structure, batch, torch.Generator().manual_seed(2))
     centres, atom = batch.centre_atom[0], batch.atom_to_token[0]
     along = (x[0, centres[1]] - x[0, centres[0]]) / (x[0, centres[1]] - x[0, centres[0]]).norm()
-    x[0, atom > 0] += (x[0, centres[0]] + distance * along - x[0, centres[1]])
+    x[0, atom > 0] += x[0, centres[0]] + distance * along - x[0, centres[1]]
     assert ((x[0, centres[1]] - x[0, centres[0]]).norm() < CIS_BELOW) == (distance < CIS_BELOW)
     after = relaxed(x, batch, Widths(centre=5.0))
     assert float((after[0, centres[1]] - after[0, centres[0]]).norm()) == pytest.approx(expected, abs=0.1)
