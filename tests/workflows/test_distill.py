@@ -33,6 +33,7 @@ def archive(tmp_path: Path) -> Path:
     return write_archive(tmp_path / "chains", [*random_chains(rng, 2, 12), *random_chains(rng, 2, 11, split="val")], rng)
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_rounds_lead_to_a_student_of_one_step(command: Command, checkpoint: Path, archive: Path, tmp_path: Path) -> None:
     """4 steps to 2 to 1: each round starts from the one before; again, nothing is made again; then the table of steps, twice the same."""
     (tmp_path / "few.yaml").write_text(CONFIG)
