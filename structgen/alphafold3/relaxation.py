@@ -29,7 +29,8 @@ from structgen.features.batch import Batch
 from structgen.typing import Float, Tensor
 
 TRANS, CIS = 3.80, 2.94  # angstrom between CA atoms about a peptide bond
-CIS_BELOW = 3.3  # angstrom: a bond before a proline that is predicted shorter than this stays cis
+CIS_BELOW = 3.3  # angstrom: a bond before a proline that is predicted shorter than this stays cis,
+SHORTER = 0.85  # if it is also shorter than this share of the sample's median: chains of a little trained network are too short as a whole
 LOOKS, STEPS = 4, 60  # how often the near atoms are looked for, and steps of L-BFGS in between
 
 
@@ -72,8 +73,7 @@ class Energy:
     """E and its gradient at flat coordinates [3 n], as `scipy.optimize.minimize` asks for them with `jac=True`."""
 
     def __init__(self, molecule: Molecule, prediction: np.ndarray, near: tuple[np.ndarray, np.ndarray], widths: Widths) -> None:
-        short = np.linalg.norm(np.diff(prediction[molecule.peptides], axis=1)[:, 0], axis=-1) < CIS_BELOW
-        flat = np.where(short & molecule.to_proline, CIS, TRANS)
+        flat = np.where(_short(prediction[molecule.peptides]) & molecule.to_proline, CIS, TRANS)
         groups = [
             (molecule.bonds, molecule.bond_lengths, widths.bond),
             (molecule.angles, molecule.angle_lengths, widths.angle),
@@ -109,6 +109,12 @@ class Energy:
         for back, slope in zip(self.legs_back, (across, _cross(c, a), _cross(a, b)), strict=True):
             gradient += back @ (off * slope)
         return value / 2, gradient.ravel()
+
+
+def _short(peptides: np.ndarray) -> np.ndarray:
+    """[k] which neighbouring CA atoms [k, 2, 3] are as near as about a cis bond, beside all others of the sample."""
+    steps = np.linalg.norm(peptides[:, 1] - peptides[:, 0], axis=-1)
+    return steps < min(CIS_BELOW, SHORTER * float(np.median(steps))) if len(steps) else np.zeros(0, bool)
 
 
 def _dots(a: np.ndarray, b: np.ndarray) -> np.ndarray:

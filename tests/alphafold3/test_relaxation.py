@@ -12,7 +12,7 @@ import torch
 from scipy.optimize import approx_fprime
 
 from structgen.alphafold3.relaxation import CIS_BELOW, Energy, Widths, relaxed
-from structgen.alphafold3.restraints import Molecule
+from structgen.alphafold3.restraints import PEPTIDE, PHOSPHATE, Molecule
 from structgen.features.atoms import Structure, build_atoms
 from structgen.features.batch import Batch
 from structgen.features.conformers import pose_conformers
@@ -20,7 +20,7 @@ from structgen.features.featurise import featurise, pad
 from structgen.features.job import Chain, Job, Kind, Modification
 from structgen.features.tokens import tokenise
 from structgen.metrics.geometry import clashes_per_thousand
-from structgen.metrics.stereochemistry import angle_checks, bond_checks, chirality_checks
+from structgen.metrics.stereochemistry import POLYMER_ANGLES, POLYMER_BONDS, angle_checks, bond_checks, chirality_checks
 from tests.alphafold3.crop import random_rotation
 from tests.structures import batch_of, tokens_of
 
@@ -146,6 +146,33 @@ def test_a_cis_peptide_bond_is_kept_before_proline_alone(sequence: str, distance
     assert ((x[0, centres[1]] - x[0, centres[0]]).norm() < CIS_BELOW) == (distance < CIS_BELOW)
     after = relaxed(x, batch, Widths(centre=5.0))
     assert float((after[0, centres[1]] - after[0, centres[0]]).norm()) == pytest.approx(expected, abs=0.1)
+
+
+def test_a_chain_that_is_too_short_as_a_whole_is_trans(rng: torch.Generator) -> None:
+    """Prolines of a contracted sample (3.2 angstrom everywhere) say nothing of cis; one that is shorter than its surroundings does."""
+    tokens = tokens_of("GPGGPGGPG")
+    batch = pose_conformers(batch_of(tokens), rng)
+    centres, atom = batch.centre_atom[0], batch.atom_to_token[0]
+    steps = torch.tensor([0, 3.2, 3.2, 3.2, 2.5, 3.2, 3.2, 3.2, 3.2], dtype=torch.float64)
+    trace = torch.stack([steps.cumsum(0), torch.zeros(9, dtype=torch.float64), torch.zeros(9, dtype=torch.float64)], 1)
+    x = (0.5 * (batch.ref_pos.double() - batch.ref_pos[:, centres[atom]].double()) + trace[atom])[None][0]
+    after = relaxed(x, batch, Widths(centre=5.0))[0, centres]
+    apart = (after[1:] - after[:-1]).norm(dim=-1)
+    assert apart[3] < 3.2 and (apart[[0, 1, 2, 4, 5, 6, 7]] > 3.6).all()
+
+
+def test_the_links_are_those_that_results_are_judged_by() -> None:
+    """Lengths and the ends of angles along polymers follow from the tables of `metrics.stereochemistry` by the law of cosines."""
+    inner = {("CA", "C"): 1.525, ("O", "C"): 1.231, ("N", "CA"): 1.459, ("C3'", "O3'"): 1.42, ("P", "O5'"): 1.593}
+    for link in (PEPTIDE, PHOSPHATE):
+        bond, *ends = link
+        assert bond.distance == pytest.approx(POLYMER_BONDS[((bond.here,), (bond.there,))], abs=0.005)
+        for one in ends:
+            here, there = ((one.here, bond.here), (one.there,)) if one.there == bond.there else ((one.here,), (bond.there, one.there))
+            own = inner[here if len(here) == 2 else there]
+            angle = np.radians(POLYMER_ANGLES[(here, there)])
+            distance = np.sqrt(own**2 + bond.distance**2 - 2 * own * bond.distance * np.cos(angle))
+            assert one.distance == pytest.approx(distance, abs=0.03)
 
 
 def test_it_turns_with_the_sample_and_heeds_nothing_else(rng: torch.Generator) -> None:
