@@ -144,8 +144,8 @@ def on_ray(jobs: Sequence[Row], places: int, seconds: float, folder: Path) -> tu
     for ref in ray.wait(crew.starting, num_returns=1)[0]:
         crew.started(ref)
     warm = [{**row, "slug": f"warm{n}", "sleep": 0.0} for n, row in enumerate(jobs[:8])]
-    assert len(list(Dispatcher(line, say=print, patience=60.0, crew=crew).run(warm))) == len(warm)
-    dispatcher = Dispatcher(line, say=print, patience=60.0, crew=crew)
+    assert len(list(Dispatcher(line, crew, say=print, patience=60.0).run(warm))) == len(warm)
+    dispatcher = Dispatcher(line, crew, say=print, patience=60.0)
     began, cpu = time.monotonic(), time.process_time()
     ended = list(dispatcher.run(asleep))
     assert len(ended) == len(jobs) and not any(row["error"] for row in ended)

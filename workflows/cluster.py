@@ -126,6 +126,13 @@ def lacking(demands: Mapping[str, Demand], live: Sequence[Node]) -> list[str]:
     return [_lack(stage, demand, live) for stage, demand in demands.items() if not places(demand, live)]
 
 
+def held(demand: Demand) -> str:
+    """How much of what the demand names is free now, and how much there is in all."""
+    free, there = ray.available_resources(), ray.cluster_resources()
+    needed = demand.amounts.items()
+    return "; ".join(f"{amount:g} {name} needed, {free.get(name, 0.0):g} of {there.get(name, 0.0):g} free" for name, amount in needed)
+
+
 def _lack(stage: str, demand: Demand, live: Sequence[Node]) -> str:
     needs = ", ".join([f"{amount:g} {name}" for name, amount in demand.amounts.items()] + _labels(demand))
     able = labelled(demand, live)

@@ -90,17 +90,17 @@ class Actors:
             self._starting[actor.load.remote()] = actor
 
     def started(self, ref: ObjectRef) -> str:
-        actor = self._starting.pop(ref)
         try:
             node = ray.get(ref)
         except RayTaskError as error:
             raise ClusterError(f"a worker cannot load the model: {cluster.failure(error)}") from error
         except RayError as error:
+            del self._starting[ref]
             self._failed += 1
             if self._failed >= STARTS:
                 raise ClusterError(f"no worker lives until the model is loaded: {cluster.failure(error)}") from error
             return f"loading the model: {cluster.failure(error)}; trying again"
-        self._failed = 0
+        actor, self._failed = self._starting.pop(ref), 0
         place = Place(actor._actor_id.hex(), node)
         self._actors[place] = actor
         self.free.append(place)
@@ -115,6 +115,13 @@ class Actors:
 
     def lost(self, place: Place) -> None:
         del self._actors[place]
+
+    def dismiss(self) -> None:
+        """End every worker, also those that wait for a place: the traceback of an error that is kept would keep them, and their CPUs."""
+        for actor in (*self._actors.values(), *self._starting.values()):
+            if ray.is_initialized():
+                ray.kill(actor)
+        self._actors, self._starting, self.free = {}, {}, []
 
 
 def beside_light(demand: Demand) -> Demand:

@@ -16,7 +16,7 @@ from structgen.errors import ClusterError
 from structgen.run import Row, Run, seeds_of
 from workflows import cluster
 from workflows.cluster import Node
-from workflows.crew import Actors, Crew, beside_light, made, options
+from workflows.crew import Crew, beside_light, made, options
 from workflows.schedule import LIGHT, Piece, Place, Schedule
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 TRIES = 3  # of a piece of work whose worker dies
 TICK = 1.0  # seconds between looks at the cluster while nothing ends
 LOOK = 5.0  # seconds between looks at the nodes
+STILL = 60.0  # seconds without an end of anything and without a worker to fold, after which the run says what it waits for
 
 
 def _task(make: Maker, run: Run, demand: Demand) -> Any:
@@ -44,15 +45,14 @@ def _task(make: Maker, run: Run, demand: Demand) -> Any:
 class Dispatcher:
     """Drives rows through the stages; one object a run."""
 
-    def __init__(self, line: Line, *, say: Callable[[str], None], patience: float, crew: Crew | None = None) -> None:
-        self._line, self._say, self._patience = line, say, patience
+    def __init__(self, line: Line, crew: Crew, *, say: Callable[[str], None], patience: float) -> None:
+        self._line, self._crew, self._say, self._patience = line, crew, say, patience
         self._demands = line.demands
         makers = {"search": line.search, "featurise": line.featurise, "write": line.write}
         self._tasks = {stage: _task(make, line.run, self._demands[stage]) for stage, make in makers.items()}
-        self._crew = crew or Actors(line)
         self._schedule = Schedule(partial(seeds_of, line.run))
         self._in_flight: dict[ObjectRef, tuple[Piece, Place | None]] = {}
-        self._next_look, self._served = 0.0, time.monotonic()
+        self._next_look, self._served, self._moved = 0.0, time.monotonic(), time.monotonic()
         self._nodes: list[Node] = []
         self._room: dict[str, int] = {}
         self._places = 0
@@ -68,6 +68,7 @@ class Dispatcher:
             if waiting and not done:
                 done, _ = ray.wait(waiting, num_returns=1, timeout=TICK)
             for ref in done:
+                self._moved = time.monotonic()
                 yield from self._settle(ref)
             if not waiting:
                 time.sleep(TICK)
@@ -133,10 +134,19 @@ class Dispatcher:
         lacking = cluster.lacking(self._demands if to_come else {}, self._nodes) or self._too_large()
         if not lacking:
             self._served = now
+            self._say_if_still(now)
             return
         if now - self._served > self._patience:
             raise ClusterError(f"{'; '.join(lacking)}. Start such a node or ask for less (--threads), then run the same command again")
         self._say(f"waiting: {'; '.join(lacking)}")
+
+    def _say_if_still(self, now: float) -> None:
+        """Nodes can be large enough and yet be full of other work, in which case no worker starts."""
+        folding = self._crew.free or any(place for _, place in self._in_flight.values())
+        if folding or not self._crew.starting or now - self._moved < STILL:
+            return
+        self._moved = now
+        self._say(f"waiting: no worker has started to fold for {STILL:g} s; {cluster.held(beside_light(self._demands['fold']))}")
 
     def _measure(self) -> None:
         """How much of each kind of work the nodes hold at once, and how far ahead of Fold the rest may be."""

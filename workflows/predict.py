@@ -55,6 +55,11 @@ def predict_on_cluster(line: Line, rows: Iterable[Row], *, say: Callable[[str], 
     `say` hears which resource is missing while the work waits for one, at most `patience` seconds long. Raises `ClusterError` when the
     work cannot go on.
     """
+    from workflows.crew import Actors
     from workflows.dispatch import Dispatcher
 
-    yield from Dispatcher(line, say=say, patience=patience).run(list(rows))
+    crew = Actors(line)
+    try:
+        yield from Dispatcher(line, crew, say=say, patience=patience).run(list(rows))
+    finally:
+        crew.dismiss()

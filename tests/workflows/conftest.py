@@ -6,6 +6,8 @@ import logging
 import os
 import subprocess
 import sys
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,13 +92,34 @@ def start_command(checkpoint: Path, folder: Path, *arguments: str | Path) -> sub
 
 
 @pytest.fixture(scope="session")
-def ray_session() -> Iterator[None]:
-    """One cluster on this machine for all tests that need one; `shutdown` ends the processes that `init` started, and no others."""
+def started_ray() -> Iterator[Callable[[], None]]:
+    """Starts this session's cluster, anew where one is there; `shutdown` ends the processes that `init` started, and no others."""
     import ray
 
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
+    def start() -> None:
+        ray.shutdown()
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+
+    start()
+    yield start
     ray.shutdown()
+
+
+@pytest.fixture
+def ray_session(started_ray: Callable[[], None], request: pytest.FixtureRequest) -> Iterator[None]:
+    """One cluster on this machine for all tests that need one, with all its CPUs free at the start.
+
+    Where a test leaves workers behind, a warning names it, and the next one has a new cluster: it would wait for them without end.
+    """
+    import ray
+
+    yield
+    until = time.monotonic() + 60
+    while (free := ray.available_resources().get("CPU", 0.0)) < 2:
+        if time.monotonic() > until:
+            warnings.warn(f"of the cluster's 2 CPUs {free:g} are free a minute after {request.node.name}", stacklevel=1)
+            return started_ray()
+        time.sleep(0.1)
 
 
 def results(run: Path) -> dict[str, bytes]:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from workflows.cluster import Node
 from workflows.predict import Line, predict_here, predict_on_cluster
 from workflows.resources import Demand
 
-pytestmark = pytest.mark.timeout(600)  # a worker imports torch, which takes its time on a busy machine
+pytestmark = pytest.mark.timeout(300)  # a worker imports torch, which takes its time on a busy machine
 
 
 class Pass:
@@ -114,9 +115,15 @@ def test_longest_job_is_folded_first(ray_session: None, run: Run):
 
 
 def test_model_that_cannot_be_loaded_ends_the_run_with_its_reason(ray_session: None, run: Run):
-    """What is wrong for every job is said once, as an error of the cluster."""
-    with pytest.raises(ClusterError, match="cannot load the model: weights are damaged here"):
+    """What is wrong for every job is said once, as an error of the cluster. While the error is held, its workers are not."""
+    import ray
+
+    with pytest.raises(ClusterError, match="cannot load the model: weights are damaged here") as error:
         on_cluster(Line(run, Pass, Pass, broken, Pass), [row("a"), row("b")])
+    until = time.monotonic() + 60
+    while ray.available_resources().get("CPU", 0.0) < 2:
+        assert time.monotonic() < until, error
+        time.sleep(0.1)
 
 
 def test_missing_resource_is_named(ray_session: None, run: Run):
@@ -126,6 +133,29 @@ def test_missing_resource_is_named(ray_session: None, run: Run):
     with pytest.raises(ClusterError, match=r"fold needs 64 CPU on one node; missing CPU \(most on one node: \d+\), 1 live node.*--threads"):
         on_cluster(line, [row("a")], said, patience=1.0)
     assert any("waiting: fold needs 64 CPU" in line for line in said)
+
+
+def test_run_that_stands_still_says_what_it_waits_for(ray_session: None, run: Run, monkeypatch: pytest.MonkeyPatch):
+    """Where other work holds the CPUs, the run waits for them and says so."""
+    import ray
+
+    @ray.remote(num_cpus=1)
+    class Other:
+        def here(self) -> bool:
+            return True
+
+    monkeypatch.setattr(dispatch, "STILL", 2.0)
+    others = [Other.remote(), Other.remote()]
+    assert all(ray.get([other.here.remote() for other in others]))
+    line, said = Line(run, Pass, Pass, Pass, Pass), []
+
+    def say(text: str) -> None:
+        said.append(text)
+        while others:
+            ray.kill(others.pop())
+
+    (ended,) = predict_on_cluster(line, [row("a")], say=say, patience=0.0)
+    assert ended["error"] == "" and "0.5 CPU needed" in said[0] and "of 2 free" in said[0]
 
 
 def test_fold_that_fits_no_node_is_named(ray_session: None, run: Run):
