@@ -12,8 +12,9 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from structgen.equivariant.e3 import o3
 from structgen.equivariant.graph import Graph, along_chain, connect
-from structgen.equivariant.layers import HARMONICS, Attention, Convolution, Norm, Radial, irreps, o3
+from structgen.equivariant.layers import HARMONICS, Attention, Convolution, Norm, Radial, irreps
 from structgen.equivariant.sizes import Sizes
 from structgen.features.batch import Batch
 from structgen.nn.embeddings import RandomFourier

@@ -12,17 +12,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from structgen.equivariant.e3 import Gate, o3
 from structgen.equivariant.graph import Graph
-from structgen.errors import ConfigError
+from structgen.equivariant.products import NeighbourProduct
 from structgen.nn.linear import Linear
 from structgen.nn.norms import LayerNorm
 from structgen.typing import Bool, Float, Tensor
-
-try:
-    from e3nn import o3
-    from e3nn.nn import Gate
-except ImportError as error:
-    raise ConfigError("the equivariant head needs e3nn, which is not installed: `python -m pip install -e '.[equivariant]'`") from error
 
 HARMONICS = o3.Irreps("1x0e + 1x1e + 1x2e")
 
@@ -67,33 +62,23 @@ class Norm(nn.Module):
 class Convolution(nn.Module):
     """Mean over the neighbours of their features times the spherical harmonics of the direction, with weights made of what the edge says.
 
-    A depthwise (`uvu`) tensor product, mixed by a linear layer and gated: scalars decide how much of every vector passes.
+    A depthwise tensor product, mixed by a linear layer and gated: scalars decide how much of every vector passes.
     """
 
     def __init__(self, kind: o3.Irreps, c_edge: int) -> None:
         super().__init__()
-        middle, paths = _depthwise(kind)
-        self.product = o3.TensorProduct(kind, HARMONICS, middle, paths, shared_weights=False, internal_weights=False)
+        self.product = NeighbourProduct(kind, HARMONICS)
         self.weights = nn.Sequential(Linear(c_edge, c_edge, bias=True, init="relu"), nn.SiLU(), Linear(c_edge, self.product.weight_numel))
         gates = sum(part.mul for part in kind[1:])
         self.gate = Gate(o3.Irreps([kind[0]]), [F.silu], o3.Irreps(f"{gates}x0e"), [torch.sigmoid], o3.Irreps(list(kind[1:])))
-        self.mix = o3.Linear(middle.simplify(), self.gate.irreps_in)
+        self.mix = o3.Linear(self.product.out.simplify(), self.gate.irreps_in)
         self.out = o3.Linear(kind, kind)
 
     def forward(
         self, x: Float[Tensor, "S n c"], graph: Graph, harmonics: Float[Tensor, "S n k 9"], edge: Float[Tensor, "S n k c_edge"]
     ) -> Float[Tensor, "S n c"]:
-        message = self.product(graph.of(x), harmonics, self.weights(edge))
         share = graph.mask.to(x.dtype) / graph.mask.sum(-1, keepdim=True).clamp_min(1)
-        return self.out(self.gate(self.mix(torch.einsum("snk,snkc->snc", share, message))))
-
-
-def _depthwise(kind: o3.Irreps) -> tuple[o3.Irreps, list[tuple[int, int, int, str, bool]]]:
-    """Every product of a feature and a harmonic that gives a kind of feature that there is."""
-    found = [(i, j, part.mul, ir) for i, part in enumerate(kind) for j, (_, y) in enumerate(HARMONICS) for ir in part.ir * y if ir in kind]
-    order = sorted(range(len(found)), key=lambda k: found[k][3])
-    middle = o3.Irreps([(found[k][2], found[k][3]) for k in order])
-    return middle, [(found[k][0], found[k][1], place, "uvu", True) for place, k in enumerate(order)]
+        return self.out(self.gate(self.mix(self.product(graph.of(x), harmonics, self.weights(edge), share))))
 
 
 class Attention(nn.Module):
