@@ -59,6 +59,29 @@ class Norm(nn.Module):
         return torch.cat(parts, -1)
 
 
+class Mix(nn.Module):
+    """Channels of each order mixed among themselves: e3nn's `o3.Linear`. Parts of an order that does not come in are zero.
+
+    There weights are of variance 1 and products are scaled; here weights are of variance 1 / fan-in, as in all other layers of the network,
+    for Adam moves every weight by the same length.
+    """
+
+    def __init__(self, kind: o3.Irreps, to: o3.Irreps) -> None:
+        super().__init__()
+        self.to = to
+        self.places = [next((where for part, where in zip(kind, kind.slices(), strict=True) if part.ir == ir), None) for _, ir in to]
+        self.linears = nn.ModuleList(Linear(kind.count(ir), channels) if kind.count(ir) else nn.Identity() for channels, ir in to)
+
+    def forward(self, x: Float[Tensor, "*any c"]) -> Float[Tensor, "*any d"]:
+        parts = []
+        for part, where, linear in zip(self.to, self.places, self.linears, strict=True):
+            if where is None:
+                parts.append(x.new_zeros(*x.shape[:-1], part.dim))
+                continue
+            parts.append(linear(x[..., where].unflatten(-1, (-1, part.ir.dim)).mT).mT.flatten(-2))
+        return torch.cat(parts, -1)
+
+
 class Convolution(nn.Module):
     """Mean over the neighbours of their features times the spherical harmonics of the direction, with weights made of what the edge says.
 
@@ -71,8 +94,8 @@ class Convolution(nn.Module):
         self.weights = nn.Sequential(Linear(c_edge, c_edge, bias=True, init="relu"), nn.SiLU(), Linear(c_edge, self.product.weight_numel))
         gates = sum(part.mul for part in kind[1:])
         self.gate = Gate(o3.Irreps([kind[0]]), [F.silu], o3.Irreps(f"{gates}x0e"), [torch.sigmoid], o3.Irreps(list(kind[1:])))
-        self.mix = o3.Linear(self.product.out.simplify(), self.gate.irreps_in)
-        self.out = o3.Linear(kind, kind)
+        self.mix = Mix(self.product.out.simplify(), self.gate.irreps_in)
+        self.out = Mix(kind, kind)
 
     def forward(
         self, x: Float[Tensor, "S n c"], graph: Graph, harmonics: Float[Tensor, "S n k 9"], edge: Float[Tensor, "S n k c_edge"]
@@ -91,10 +114,10 @@ class Attention(nn.Module):
         scalars, vectors = kind[0].mul, kind[1].mul
         self.c, self.v = scalars // heads, max(1, vectors // heads)
         self.qkv = Linear(scalars, 3 * heads * self.c)
-        self.vectors = o3.Linear(o3.Irreps([kind[1]]), o3.Irreps(f"{heads * self.v}x1e"))
+        self.vectors = Mix(o3.Irreps([kind[1]]), o3.Irreps(f"{heads * self.v}x1e"))
         self.reach = nn.Parameter(torch.zeros(heads))
         gathered = o3.Irreps(f"{heads * (self.c + self.v + 1)}x0e + {heads * (self.v + 1)}x1e")
-        self.out = o3.Linear(gathered, kind)
+        self.out = Mix(gathered, kind)
 
     def forward(
         self,

@@ -9,7 +9,7 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
-from structgen.equivariant.layers import HARMONICS, irreps
+from structgen.equivariant.layers import HARMONICS, Mix, irreps
 from structgen.equivariant.products import NeighbourProduct
 from tests.tolerance import FLOAT64_IDENTITY, assert_close
 
@@ -52,3 +52,14 @@ def test_its_result_turns_with_features_and_directions(rng: torch.Generator) -> 
     of = {kind: kind.D_from_matrix(turn) for kind in (KIND, HARMONICS, product.out)}
     turned = product(x @ of[KIND].T, y @ of[HARMONICS].T, w, share[..., 0])
     assert_close(turned, product(x, y, w, share[..., 0]) @ of[product.out].T, FLOAT64_IDENTITY)
+
+
+def test_channels_mix_as_in_e3nns_linear_layer(rng: torch.Generator) -> None:
+    """With its weights, scaled as it scales them; orders that do not come in are zero in both."""
+    kind, to = o3.Irreps("6x0e + 3x1e"), o3.Irreps("4x0e + 5x1e + 2x2e")
+    ours, theirs, x = Mix(kind, to), o3.Linear(kind, to), given(rng, 2, 5, kind.dim)
+    for part, linear, weight in zip(kind, ours.linears, theirs.weight_views(), strict=False):
+        linear.weight.data = weight.T / part.mul**0.5
+    result = ours(x)
+    assert_close(result, theirs(x), FLOAT64_IDENTITY)
+    assert (result[..., :-10] != 0).all() and (result[..., -10:] == 0).all()
