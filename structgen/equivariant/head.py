@@ -11,10 +11,11 @@ from typing import Protocol
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from structgen.equivariant.e3 import o3
 from structgen.equivariant.graph import Graph, along_chain, connect
-from structgen.equivariant.layers import HARMONICS, Attention, Convolution, Norm, Radial, irreps
+from structgen.equivariant.layers import HARMONICS, Attention, Convolution, Norm, Radial, Transition, irreps
 from structgen.equivariant.sizes import Sizes
 from structgen.features.batch import Batch
 from structgen.nn.embeddings import RandomFourier
@@ -50,25 +51,20 @@ class Nodes:
 
 
 class Block(nn.Module):
-    """Messages of neighbours, attention over all, a transition of the scalars; each is added."""
+    """Messages of neighbours, attention over all, a transition of every token by itself; each is added."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         kind = irreps(sizes.scalars, sizes.vectors, sizes.tensors)
-        self.scalars = sizes.scalars
-        self.norms = nn.ModuleList(Norm(kind) for _ in range(2))
+        self.norms = nn.ModuleList(Norm(kind, sizes.scalars) for _ in range(3))
         self.convolution = Convolution(kind, sizes.c_edge)
         self.attention = Attention(kind, sizes.heads)
-        self.transition = nn.Sequential(
-            LayerNorm(2 * sizes.scalars), Linear(2 * sizes.scalars, 2 * sizes.scalars, init="relu"), nn.SiLU(),
-            Linear(2 * sizes.scalars, sizes.scalars, init="zero"),
-        )  # fmt: skip
+        self.transition = Transition(kind, sizes.scalars)
 
     def forward(self, x: Tensor, around: Around, bias: Tensor) -> Tensor:
-        x = x + self.convolution(self.norms[0](x), around.graph, around.harmonics, around.edge)
-        x = x + self.attention(self.norms[1](x), around.positions, bias, around.mask)
-        scalars = x[..., : self.scalars]
-        return torch.cat([scalars + self.transition(torch.cat([scalars, around.single], -1)), x[..., self.scalars :]], -1)
+        x = x + self.convolution(self.norms[0](x, around.single), around.graph, around.harmonics, around.edge)
+        x = x + self.attention(self.norms[1](x, around.single), around.positions, bias, around.mask)
+        return x + self.transition(self.norms[2](x, around.single), around.single)
 
 
 @dataclass(frozen=True)
@@ -92,18 +88,20 @@ class EquivariantHead(nn.Module):
     def __init__(self, sizes: Sizes, *, c_s: int, c_s_inputs: int, c_z: int) -> None:
         super().__init__()
         self.sizes = sizes
-        scalars, kind = sizes.scalars, irreps(sizes.scalars, sizes.vectors, sizes.tensors)
+        scalars = sizes.scalars
         self.single_norm, self.pair_norm = LayerNorm(c_s + c_s_inputs, offset=False), LayerNorm(c_z, offset=False)
         self.single, self.pair = Linear(c_s + c_s_inputs, scalars), Linear(c_z, sizes.c_edge)
         self.bias = Linear(c_z, sizes.layers * sizes.heads)
         self.fourier = RandomFourier(sizes.c_fourier, bandwidth=6.0, rng=torch.Generator().manual_seed(FOURIER_SEED))
         self.noise = nn.Sequential(Linear(sizes.c_fourier, scalars, bias=True), nn.SiLU(), Linear(scalars, scalars))
+        self.normed = LayerNorm(scalars)
         self.radial = Radial(sizes.radial)
-        self.edge = nn.Sequential(Linear(sizes.radial + sizes.c_edge, sizes.c_edge, bias=True), nn.SiLU())
-        self.arms_in = Linear(scalars, SLOTS * sizes.vectors)
+        self.edge = Linear(sizes.radial + sizes.c_edge, sizes.c_edge, bias=True)
+        self.ends = Linear(scalars, 2 * sizes.c_edge)
+        self.arms_in = Linear(scalars, (SLOTS + 1) * sizes.vectors)  # and from the middle of all tokens to this one
         self.lengths = Linear(sizes.vectors, scalars)
         self.blocks = nn.ModuleList(Block(sizes) for _ in range(sizes.layers))
-        self.norm = Norm(kind)
+        self.norm = Norm(irreps(scalars, sizes.vectors, sizes.tensors), scalars)
         self.arms_out = Linear(2 * scalars, SLOTS * sizes.vectors, init="zero")
 
     def condition(self, batch: Batch, trunk: Trunk) -> Nodes:
@@ -132,10 +130,12 @@ class EquivariantHead(nn.Module):
         positions = r.gather(1, _each(cond.centre, samples)[..., None].expand(-1, -1, 3))
         around = self._around(positions, times, cond, samples)
         arms = torch.where(mask, r - positions.gather(1, token[..., None].expand(-1, -1, 3)), 0.0)
-        x = self._features(arms, token, slot, around.single)
+        count = around.mask.sum(1).clamp_min(1)[:, None, None]
+        middle = torch.where(around.mask[..., None], positions, 0.0).sum(1, keepdim=True) / count
+        x = self._features(arms, positions - middle, token, slot, around.single)
         for block, bias in zip(self.blocks, cond.bias.chunk(self.sizes.layers, 1), strict=True):
             x = block(x, around, _each(bias, samples))
-        return self._moved(self.norm(x), around.single, token, slot) * mask
+        return self._moved(self.norm(x, around.single), around.single, token, slot) * mask
 
     def _around(self, positions: Tensor, times: Tensor, cond: Nodes, samples: int) -> Around:
         """The graph and its edges at these positions."""
@@ -143,16 +143,22 @@ class EquivariantHead(nn.Module):
         graph = connect(positions, mask, _each(cond.near, samples), self.sizes.nearest, self.sizes.window)
         between = graph.of(positions) - positions[:, :, None]
         distance = (between.square().sum(-1) + 1e-12).sqrt()
-        edge = self.edge(torch.cat([self.radial(distance), graph.of_pairs(cond.pair)], -1))
         harmonics = o3.spherical_harmonics(HARMONICS, between, normalize=True, normalization="component")
-        single = _each(cond.single, samples) + self.noise(self.fourier(times[:, 0]))[:, None]
-        return Around(graph, positions, mask, harmonics, edge, single)
+        single = self.normed(_each(cond.single, samples) + self.noise(self.fourier(times[:, 0]))[:, None])
+        here, there = self.ends(single).chunk(2, -1)
+        edge = self.edge(torch.cat([self.radial(distance), graph.of_pairs(cond.pair)], -1)) + here[:, :, None] + graph.of(there)
+        return Around(graph, positions, mask, harmonics, F.silu(edge), single)
 
-    def _features(self, arms: Tensor, token: Tensor, slot: Tensor, single: Tensor) -> Tensor:
-        """[S, n, c]: vectors are mixtures of a token's atoms, scalars know the vectors' lengths."""
+    def _features(self, arms: Tensor, place: Tensor, token: Tensor, slot: Tensor, single: Tensor) -> Tensor:
+        """[S, n, c]: vectors are mixtures of a token's atoms and its place, scalars know the vectors' lengths.
+
+        A sum over tokens of their places, each weighed as the trunk says, turns with the whole molecule: attention makes such sums, and so
+        has the directions along which a known fold lies in the noise.
+        """
         n, width = single.shape[1], self.sizes.vectors
         table = arms.new_zeros(len(arms), n * SLOTS, 3).scatter_add(1, (token * SLOTS + slot)[..., None].expand(-1, -1, 3), arms)
-        mixed = torch.einsum("snav,snax->snvx", self.arms_in(single).unflatten(-1, (SLOTS, width)), table.unflatten(1, (n, SLOTS)))
+        table = torch.cat([table.unflatten(1, (n, SLOTS)), place[:, :, None]], 2)
+        mixed = torch.einsum("snav,snax->snvx", self.arms_in(single).unflatten(-1, (SLOTS + 1, width)), table)
         scalars = single + self.lengths((mixed.square().sum(-1) + 1e-8).sqrt())
         tensors = arms.new_zeros(len(arms), n, 5 * self.sizes.tensors)
         return torch.cat([scalars, mixed.flatten(2), tensors], -1)

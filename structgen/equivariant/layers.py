@@ -42,20 +42,26 @@ class Radial(nn.Module):
 
 
 class Norm(nn.Module):
-    """Layer norm of the scalars; vectors and l = 2 are divided by the root mean square of their lengths over the channels."""
+    """Layer norm of the scalars; vectors and l = 2 are divided by the root mean square of their lengths over the channels.
 
-    def __init__(self, kind: o3.Irreps) -> None:
+    Every channel is then multiplied by 1 + what a token's conditions say of it, and scalars are shifted (SI Algorithm 26's adaptive norm,
+    for features that turn: factors are scalars, and only scalars can be shifted).
+    """
+
+    def __init__(self, kind: o3.Irreps, c_condition: int) -> None:
         super().__init__()
         self.kind = kind
         self.scalars = LayerNorm(kind[0].mul)
         self.scale = nn.ParameterList(nn.Parameter(torch.ones(part.mul, 1)) for part in kind[1:])
+        self.adapt = Linear(c_condition, kind[0].mul + sum(part.mul for part in kind), bias=True, init="zero")
 
-    def forward(self, x: Float[Tensor, "*any c"]) -> Float[Tensor, "*any c"]:
-        parts = [self.scalars(x[..., self.kind.slices()[0]])]
-        for part, where, scale in zip(self.kind[1:], self.kind.slices()[1:], self.scale, strict=True):
+    def forward(self, x: Float[Tensor, "*any c"], condition: Float[Tensor, "*any c_condition"]) -> Float[Tensor, "*any c"]:
+        shift, first, *rest = self.adapt(condition).split([self.kind[0].mul, *(part.mul for part in self.kind)], -1)
+        parts = [self.scalars(x[..., self.kind.slices()[0]]) * (1.0 + first) + shift]
+        for part, where, scale, factor in zip(self.kind[1:], self.kind.slices()[1:], self.scale, rest, strict=True):
             own = x[..., where].unflatten(-1, (part.mul, part.ir.dim))
             size = own.square().sum(-1, keepdim=True).mean(-2, keepdim=True)
-            parts.append((own * scale * (size + 1e-5).rsqrt()).flatten(-2))
+            parts.append((own * scale * (1.0 + factor[..., None]) * (size + 1e-5).rsqrt()).flatten(-2))
         return torch.cat(parts, -1)
 
 
@@ -136,3 +142,27 @@ class Attention(nn.Module):
         turned = torch.cat([weight @ own, direction], -1).transpose(1, 2).unflatten(-1, (self.v + 1, 3))
         sizes = (turned.square().sum(-1) + 1e-8).sqrt().flatten(2)
         return self.out(torch.cat([(weight @ v).transpose(1, 2).flatten(2), sizes, turned.flatten(2)], -1))
+
+
+class Transition(nn.Module):
+    """What a token makes of its own features: scalars hear of the vectors by their lengths and products, and say how much of each to add.
+
+    As in the update block of PaiNN (Schütt et al. 2021); features of l = 2 are left as they are.
+    """
+
+    def __init__(self, kind: o3.Irreps, c_condition: int) -> None:
+        super().__init__()
+        self.kind = kind
+        scalars, vectors = kind[0].mul, kind[1].mul
+        self.mixed = Mix(o3.Irreps([kind[1]]), o3.Irreps(f"{2 * vectors}x1e"))
+        self.hidden = Linear(scalars + c_condition + 3 * vectors, 2 * scalars, bias=True, init="relu")
+        self.out = Linear(2 * scalars, scalars + vectors, init="zero")
+
+    def forward(self, x: Float[Tensor, "*any c"], condition: Float[Tensor, "*any c_condition"]) -> Float[Tensor, "*any c"]:
+        scalars, vectors, tensors = (x[..., where] for where in self.kind.slices())
+        mixed = self.mixed(vectors).unflatten(-1, (-1, 3))
+        first, second = mixed.chunk(2, -2)
+        lengths = (mixed.square().sum(-1) + 1e-8).sqrt()
+        hidden = F.silu(self.hidden(torch.cat([scalars, condition, lengths, (first * second).sum(-1)], -1)))
+        change, gates = self.out(hidden).split([scalars.shape[-1], first.shape[-2]], -1)
+        return torch.cat([change, (gates[..., None] * first).flatten(-2), torch.zeros_like(tensors)], -1)
