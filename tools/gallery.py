@@ -4,15 +4,18 @@
 
 MODEL is a file or the name of a shipped model, JUDGE a classifier of the same pictures, named alike (of clips: of single frames). Pictures
 are drawn for the labels and captions of held-out ones, in their order and from one seed, and nobody chooses among them: those that the
-judge finds as asked, surest first, and those that it does not. Of clips the centre of light must move as the caption says, too.
+judge finds as asked, surest first, and those that it does not. Of clips the centre of light must move as the caption says, too. The page's
+sections about other models stay as they are.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +67,7 @@ def section(path: Path, judge: Judge, pictures: PictureSet, count: int, steps: i
     drawings = [Drawing(steps or system.config.steps, system.config.guidance, SEED) for system in models.stages]
     asked, drawing = cut(pictures.part(True), models.stages[-1], count), drawings[0]
     found = drawn_and_judged(models, judge, asked, drawings)
-    name = path.stem if path.stem != "model" else path.parent.name
+    name = named(path)
     kind = "clips" if asked.is_video else "pictures"
     yield f"\n## {name}\n"
     said_of_it = card(file_of_model) if file_of_model.suffix == ".safetensors" else "A cascade; its models have cards of their own."
@@ -82,6 +85,18 @@ def section(path: Path, judge: Judge, pictures: PictureSet, count: int, steps: i
             yield from textwrap.wrap(f"In reading order: {'; '.join(said)}.", 140)
 
 
+def named(path: Path) -> str:
+    """What a model is called on the page."""
+    return path.stem if path.stem != "model" else path.parent.name
+
+
+def sections(page: str) -> dict[str, str]:
+    """The sections of a page by the name of their model, in order, each with its title."""
+    starts = [*(found.start() for found in re.finditer(r"^## ", page, re.MULTILINE)), len(page)]
+    parts = [page[start:end].strip() for start, end in pairwise(starts)]
+    return {part.partition("\n")[0].removeprefix("## "): part for part in parts}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("named", type=Path, nargs="+", metavar="SET MODEL JUDGE")
@@ -92,11 +107,13 @@ def main() -> None:
     if len(options.named) % 3:
         parser.error("give a set, a model and a judge for each section")
     options.out.mkdir(parents=True, exist_ok=True)
-    lines = [HEAD.rstrip()]
+    page = options.out / "README.md"
+    found = sections(page.read_text(encoding="utf-8")) if page.exists() else {}
     for k in range(0, len(options.named), 3):
         pictures, model, judge = options.named[k : k + 3]
-        lines += section(model, load(model_file(judge), Judge), read_set(pictures), options.count, options.steps, options.out)
-    replace_file(options.out / "README.md", ("\n".join(lines) + "\n").encode())
+        lines = section(model, load(model_file(judge), Judge), read_set(pictures), options.count, options.steps, options.out)
+        found[named(model)] = "\n".join(lines).strip()
+    replace_file(page, ("\n\n".join([HEAD.rstrip(), *found.values()]) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -158,6 +158,10 @@ def test_the_gallery_is_made_by_a_command(folder: Path, tmp_path: Path, monkeypa
     assert sum(len(line.split(";")) for line in listed[: 1 + ("bars_made_wrong" in page and "bars_made_right" in page)]) == 6
     sheets = {path.name for path in tmp_path.iterdir()} - {"README.md"}
     assert all(f"({name})" in page for name in sheets) and any(name.endswith(".gif") for name in sheets)
+    monkeypatch.setattr("sys.argv", [*words[:4], "--out", str(tmp_path), "--count", "5", "--steps", "2"])
+    gallery.main()
+    before, after = gallery.sections(page), gallery.sections((tmp_path / "README.md").read_text())
+    assert list(after) == list(before) and after["clips_made"] == before["clips_made"] and "5 pictures, 2 steps" in after["bars_made"]
 
 
 @pytest.mark.parametrize(
