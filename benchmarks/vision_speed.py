@@ -1,7 +1,7 @@
 """Pictures drawn by structgen and by diffusers' pipelines, the same networks with the same weights in both: docs/vision_speed.md.
 
     python -m venv peers && peers/bin/pip install -e . "torch>=2.9,<2.14" diffusers==0.42.1 transformers accelerate
-    PYTHONPATH=. peers/bin/python -m benchmarks.vision_speed [--page FILE]
+    PYTHONPATH=. peers/bin/python -m benchmarks.vision_speed [--page FILE] [--only DiT|MMDiT|UNet] [--repeats 1]
 
 One process, one thread; the two are called in turns, and the least processor time of several calls counts. A call is all that a user's call
 is: noise of one generator a picture, every step, guidance. What comes before and after the sampler (text encoder, decoder) is left out of
@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -149,6 +149,9 @@ def of_nothing() -> Pair:
     return Pair("`UNet`, no condition, DPM-Solver++ 2M", "`DDIMPipeline`", system, pipeline.unet, ours, theirs)
 
 
+NETWORKS: Mapping[str, Callable[[], Pair]] = MappingProxyType({"DiT": of_classes, "MMDiT": of_words, "UNet": of_nothing})
+
+
 def least(ways: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """Seconds of the processor in the cheapest call of each, in turns, after one that does not count."""
     best = dict.fromkeys(ways, float("inf"))
@@ -203,9 +206,9 @@ With Euler steps from the same noise the two draw the same pictures (checked in 
 """
 
 
-def rows(pair: Pair) -> list[str]:
+def rows(pair: Pair, times: int) -> list[str]:
     found = []
-    for count, repeats in REPEATS.items():
+    for count, repeats in ((count, times * repeats) for count, repeats in REPEATS.items()):
         spent, free = least(calls(pair, count, STEPS), repeats), without_network(pair, count, 3 * repeats)
         own, other = (1000 * spent[name] / count for name in ("ours", "theirs"))
         shares = " | ".join(f"{100 * free[name] * STEPS / spent[name]:.1f} %" for name in ("ours", "theirs"))
@@ -217,10 +220,14 @@ def rows(pair: Pair) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--only", choices=NETWORKS, help="one network; nothing is written")
+    parser.add_argument("--repeats", type=int, default=1, help="times the usual number of calls")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    lines = [row for make in (of_classes, of_words, of_nothing) for row in rows(make())]
-    options.page.write_text(HEAD + "\n".join(lines) + "\n", encoding="utf-8")
+    chosen = [NETWORKS[options.only]] if options.only else NETWORKS.values()
+    lines = [row for make in chosen for row in rows(make(), options.repeats)]
+    if not options.only:
+        options.page.write_text(HEAD + "\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
