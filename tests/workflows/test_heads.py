@@ -27,12 +27,12 @@ def pieces(folder: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3000)
+@pytest.mark.timeout(4800)
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 def test_every_pair_learns_eight_chains_by_heart(pair: tuple[str, str], tmp_path: Path, one_thread: None) -> None:
-    """`configs/train_heads.yaml` with either network and either objective: samples of all eight chains have an lDDT-CA above 0.95."""
+    """`configs/train_heads.yaml` with either network and either objective: samples of each of eight chains have an lDDT-CA above 0.95."""
     run = run_of(pair, pieces(tmp_path / "chains"))
-    step, _ = trained(run, tmp_path / "run", 20.0)
+    step, _ = trained(run, tmp_path / "run", 40.0)
     scores = judged(run, tmp_path / "run" / "model.safetensors", 3)
     assert step > 100 and len(scores) == 24
-    assert float(np.mean([one.lddt for one in scores])) > 0.95
+    assert float(np.array([one.lddt for one in scores]).reshape(8, 3).mean(1).min()) > 0.95
