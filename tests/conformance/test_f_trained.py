@@ -93,15 +93,13 @@ def digits_as_asked(models: Models) -> dict[str, float]:
 
 @pytest.mark.slow
 def test_F3_clips_show_what_their_captions_say(measured):
-    """Clips drawn by the shipped model: digit, pace and direction, and all three at once, are those of the caption in nine of ten; the
-    speed is off by less than 0.5 pixels a frame in the mean, and in 85 % of the clips (0.9 is wanted; 0.887 and 0.907 with two seeds)."""
+    """Clips drawn by the shipped model: digit, pace and direction, and all three at once, are those of the caption in nine of ten, and the
+    speed is off by less than 0.5 pixels a frame in nine of ten, and in the mean."""
     found = digits_as_asked(load_models(Path("digits")))
     for name, what in (SHARES | {"caption": "whole caption"}).items():
-        asked = (None, "0.9 is wanted") if name == "speed_within_half" else (0.9, "")
-        measured("F3", f"moving digits, share of 150 captions: {what}", found[name], *asked)
+        measured("F3", f"moving digits, share of 150 captions: {what}", found[name], 0.9)
     measured("F3", "moving digits, error of the speed, pixels a frame", found["speed_error"], 0.5)
-    assert min(found[name] for name in ("class", "pace", "direction", "caption")) >= 0.9
-    assert found["speed_error"] < 0.5 and found["speed_within_half"] >= 0.85
+    assert min(found[name] for name in (*SHARES, "caption")) >= 0.9 and found["speed_error"] < 0.5
 
 
 @pytest.mark.slow
