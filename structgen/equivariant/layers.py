@@ -72,19 +72,19 @@ class Mix(nn.Module):
     for Adam moves every weight by the same length.
     """
 
-    def __init__(self, kind: o3.Irreps, to: o3.Irreps) -> None:
+    def __init__(self, given: o3.Irreps, made: o3.Irreps) -> None:
         super().__init__()
-        self.to = to
-        self.places = [next((where for part, where in zip(kind, kind.slices(), strict=True) if part.ir == ir), None) for _, ir in to]
-        self.linears = nn.ModuleList(Linear(kind.count(ir), channels) if kind.count(ir) else nn.Identity() for channels, ir in to)
+        self.made = made
+        self.places = [next((where for part, where in zip(given, given.slices(), strict=True) if part.ir == ir), None) for _, ir in made]
+        self.linears = nn.ModuleList(Linear(given.count(ir), channels) for channels, ir in made if given.count(ir))
 
     def forward(self, x: Float[Tensor, "*any c"]) -> Float[Tensor, "*any d"]:
-        parts = []
-        for part, where, linear in zip(self.to, self.places, self.linears, strict=True):
+        parts, linears = [], iter(self.linears)
+        for part, where in zip(self.made, self.places, strict=True):
             if where is None:
                 parts.append(x.new_zeros(*x.shape[:-1], part.dim))
-                continue
-            parts.append(linear(x[..., where].unflatten(-1, (-1, part.ir.dim)).mT).mT.flatten(-2))
+            else:
+                parts.append(next(linears)(x[..., where].unflatten(-1, (-1, part.ir.dim)).mT).mT.flatten(-2))
         return torch.cat(parts, -1)
 
 
