@@ -61,10 +61,11 @@ def trained(run: TrainingRun, out: Path, minutes: float) -> tuple[int, float]:
     return step, spent / 60
 
 
-def judged(run: TrainingRun, model: Path, samples: int) -> list[TraceScores]:
-    """Scores of the samples of every chain that was trained on."""
+def judged(run: TrainingRun, model: Path, samples: int, noise_scale: float | None = None) -> list[TraceScores]:
+    """Scores of the samples of every chain that was trained on; the sampler's noise scale is the model's own when not given."""
     loaded, chains = heads.load(str(model)), ChainSet(Path(run.data))
-    sampling = dataclasses.replace(loaded.config.sampling, samples=samples)
+    own = loaded.config.sampling
+    sampling = dataclasses.replace(own, samples=samples, noise_scale=own.noise_scale if noise_scale is None else noise_scale)
     found = []
     for i in selected(chains, "train", Selection(**run.task["chains"])):
         record = chains[i]
@@ -80,8 +81,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("runs/heads"))
-    parser.add_argument("--minutes", type=float, default=12.0, help="of CPU time for each pair at most")
+    parser.add_argument("--minutes", type=float, default=30.0, help="of CPU time for each pair at most")
     parser.add_argument("--samples", type=int, default=5)
+    parser.add_argument("--noise-scale", type=float, help="of the sampler; the configuration's when not given")
     parser.add_argument("--pairs", nargs="*", default=["-".join(pair) for pair in PAIRS], help="NETWORK-OBJECTIVE")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -91,7 +93,7 @@ def main() -> None:
             continue
         run, out = run_of(pair, options.data), options.out / "-".join(pair)
         steps, minutes = trained(run, out, options.minutes)
-        scores = judged(run, out / "model.safetensors", options.samples)
+        scores = judged(run, out / "model.safetensors", options.samples, options.noise_scale)
         lddt, rmsd = (np.array([getattr(s, name) for s in scores]) for name in ("lddt", "rmsd"))
         worst = lddt.reshape(-1, options.samples).mean(1).min()
         cells = [*pair, str(steps), f"{minutes:.1f}", f"{lddt.mean():.3f}", f"{worst:.3f}", f"{rmsd.mean():.2f}"]
