@@ -1,4 +1,4 @@
-"""Pictures drawn by structgen and by diffusers' pipelines, the same networks with the same weights in both: docs/vision_speed.md.
+"""Pictures drawn by structgen and by diffusers' pipelines, the same networks with the same weights in both (docs/vision.md).
 
     python -m venv peers && peers/bin/pip install -e . "torch>=2.9,<2.14" diffusers==0.42.1 transformers accelerate
     PYTHONPATH=. peers/bin/python -m benchmarks.vision_speed [--page FILE] [--only DiT|MMDiT|UNet] [--repeats 1]
@@ -25,7 +25,7 @@ import torch
 from diffusers import DDIMPipeline, DDIMScheduler, DiTPipeline, FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
 from torch import Tensor, nn
 
-from benchmarks.vision_diffusers import REPOSITORY, dit, mmdit, unet
+from benchmarks.vision_diffusers import dit, mmdit, unet
 from structgen.generative import Euler, Linear, generators, normal_like, sample
 from structgen.vision.condition import Condition
 from structgen.vision.dit import DiTConfig
@@ -38,7 +38,6 @@ from structgen.vision.unet import UNetConfig
 from tests.vision.answers import Case
 from tests.vision.weights import drawn
 
-PAGE = REPOSITORY / "docs" / "vision_speed.md"
 STEPS, GUIDANCE = 10, 2.0
 REPEATS = {1: 12, 4: 6, 16: 3, 64: 2}  # by pictures of a call
 SIDE, CLASSES, WORDS, C_WORDS = 16, 1000, 8, 64  # diffusers' DiT pipeline takes class 1000 for none
@@ -219,14 +218,14 @@ def rows(pair: Pair, times: int) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--page", type=Path, default=PAGE)
-    parser.add_argument("--only", choices=NETWORKS, help="one network; nothing is written")
+    parser.add_argument("--page", type=Path, help="write the tables there, too")
+    parser.add_argument("--only", choices=NETWORKS, help="one network")
     parser.add_argument("--repeats", type=int, default=1, help="times the usual number of calls")
     options = parser.parse_args()
     torch.set_num_threads(1)
     chosen = [NETWORKS[options.only]] if options.only else NETWORKS.values()
     lines = [row for make in chosen for row in rows(make(), options.repeats)]
-    if not options.only:
+    if options.page:
         options.page.write_text(HEAD + "\n".join(lines) + "\n", encoding="utf-8")
 
 
