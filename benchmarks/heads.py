@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--pairs", nargs="*", default=["-".join(pair) for pair in PAIRS], help="NETWORK-OBJECTIVE")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    print("| head | objective | steps | CPU minutes | lDDT-CA | worst chain | RMSD (A) |\n| --- | --- | --- | --- | --- | --- | --- |")
+    print(f"| head | objective | steps | CPU minutes | lDDT-CA | worst chain | RMSD (A) | mirror images |\n{'| --- ' * 8}|")
     for pair in PAIRS:
         if "-".join(pair) not in options.pairs:
             continue
@@ -97,6 +97,7 @@ def main() -> None:
         lddt, rmsd = (np.array([getattr(s, name) for s in scores]) for name in ("lddt", "rmsd"))
         worst = lddt.reshape(-1, options.samples).mean(1).min()
         cells = [*pair, str(steps), f"{minutes:.1f}", f"{lddt.mean():.3f}", f"{worst:.3f}", f"{rmsd.mean():.2f}"]
+        cells.append(f"{np.mean([s.mirror for s in scores]):.0%}")
         print(f"| {' | '.join(cells)} |", flush=True)
 
 

@@ -21,6 +21,7 @@ from structgen.alphafold3.model import AlphaFold3, save_model
 from workflows.cli import app
 
 REPOSITORY = Path(__file__).parents[2]
+CPUS = 2  # of the cluster that tests share
 
 
 @dataclass(frozen=True)
@@ -98,11 +99,21 @@ def started_ray() -> Iterator[Callable[[], None]]:
 
     def start() -> None:
         ray.shutdown()
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+        ray.init(address="local", num_cpus=CPUS, include_dashboard=False, log_to_driver=False)
 
     start()
     yield start
     ray.shutdown()
+
+
+def free_cpus(seconds: float = 60.0) -> float:
+    """CPUs of the cluster that nobody holds: at once where that is all, else after a wait."""
+    import ray
+
+    until = time.monotonic() + seconds
+    while (free := ray.available_resources().get("CPU", 0.0)) < CPUS and time.monotonic() < until:
+        time.sleep(0.1)
+    return free
 
 
 @pytest.fixture
@@ -111,15 +122,10 @@ def ray_session(started_ray: Callable[[], None], request: pytest.FixtureRequest)
 
     Where a test leaves workers behind, a warning names it, and the next one has a new cluster: it would wait for them without end.
     """
-    import ray
-
     yield
-    until = time.monotonic() + 60
-    while (free := ray.available_resources().get("CPU", 0.0)) < 2:
-        if time.monotonic() > until:
-            warnings.warn(f"of the cluster's 2 CPUs {free:g} are free a minute after {request.node.name}", stacklevel=1)
-            return started_ray()
-        time.sleep(0.1)
+    if (free := free_cpus()) < CPUS:
+        warnings.warn(f"of the cluster's {CPUS} CPUs {free:g} are free a minute after {request.node.name}", stacklevel=1)
+        started_ray()
 
 
 def results(run: Path) -> dict[str, bytes]:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from structgen.manifest import RunManifest, job_status, stage_entries
 from structgen.run import Row, Run
 from structgen.settings import Settings
 from structgen.store import Store
-from tests.workflows.conftest import REPOSITORY, Command, differing, results, start_command
+from tests.workflows.conftest import CPUS, REPOSITORY, Command, differing, free_cpus, results, start_command
 from tests.workflows.test_cli import attempts, sequence, write_fasta
 from tests.workflows.test_resume import finished, kill_in_the_middle
 from workflows import cluster, dispatch
@@ -116,14 +115,9 @@ def test_longest_job_is_folded_first(ray_session: None, run: Run):
 
 def test_model_that_cannot_be_loaded_ends_the_run_with_its_reason(ray_session: None, run: Run):
     """What is wrong for every job is said once, as an error of the cluster. While the error is held, its workers are not."""
-    import ray
-
     with pytest.raises(ClusterError, match="cannot load the model: weights are damaged here") as error:
         on_cluster(Line(run, Pass, Pass, broken, Pass), [row("a"), row("b")])
-    until = time.monotonic() + 60
-    while ray.available_resources().get("CPU", 0.0) < 2:
-        assert time.monotonic() < until, error
-        time.sleep(0.1)
+    assert free_cpus() == CPUS, error
 
 
 def test_missing_resource_is_named(ray_session: None, run: Run):
