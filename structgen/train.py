@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ from torch import nn
 from structgen.errors import NumericalError
 from structgen.generative import Ema, Rng
 from structgen.generative.ema import Weights
+from structgen.muon import Muon
 
 Example = TypeVar("Example")
 Metrics = dict[str, float]
@@ -25,21 +26,34 @@ def alone(tensors: Sequence[torch.Tensor]) -> None:
 
 @dataclass(frozen=True)
 class Optimisation:
-    """Adam with warm-up and exponential decay, clipping and averaging (SI 5.4; AF3_ALGORITHMS 6.5)."""
+    """Adam or Muon with warm-up and decay, clipping and averaging (SI 5.4; AF3_ALGORITHMS 6.5)."""
 
+    method: Literal["adam", "muon"] = "adam"
     learning_rate: float = 1.8e-3
     betas: tuple[float, float] = (0.9, 0.95)
+    momentum: float = 0.95  # of Muon
     eps: float = 1e-8
     warmup_steps: int = 1000
     decay: float = 0.95
     decay_steps: int = 50_000
+    falls_from: int = 0  # step from which the rate falls on a line instead, to 0 at `falls_to`
+    falls_to: int = 0  # 0: it does not
     clip_norm: float = 10.0
     ema: Ema = field(default_factory=lambda: Ema(0.999))
 
     def rate(self, step: int) -> float:
-        """Learning rate of step 0, 1, ...: linear from 0, then a factor `decay` for every `decay_steps`."""
-        warm = min(1.0, (step + 1) / self.warmup_steps)
-        return self.learning_rate * warm * self.decay ** (max(0, step - self.warmup_steps) / self.decay_steps)
+        """Learning rate of step 0, 1, ...: linear from 0, then a factor `decay` for every `decay_steps`, or the line of `falls_to`."""
+        top = self.learning_rate * min(1.0, (step + 1) / self.warmup_steps)
+        if self.falls_to:
+            return top * min(1.0, max(0.0, (self.falls_to - step) / (self.falls_to - self.falls_from)))
+        return top * self.decay ** (max(0, step - self.warmup_steps) / self.decay_steps)
+
+    def start(self, trained: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimiser of these weights before the first step."""
+        if self.method == "muon":
+            return Muon(trained, lr=self.rate(0), momentum=self.momentum, betas=self.betas, eps=self.eps)
+        own = {"fused": True} if all(parameter.is_cuda for parameter in trained) else {"foreach": True}
+        return torch.optim.Adam(trained, lr=self.rate(0), betas=self.betas, eps=self.eps, **own)
 
 
 @dataclass(frozen=True)
@@ -50,16 +64,14 @@ class TrainState:
     """
 
     network: nn.Module
-    optimiser: torch.optim.Adam
+    optimiser: torch.optim.Optimizer
     average: Weights
     step: int = 0
 
     @classmethod
     def start(cls, network: nn.Module, optimisation: Optimisation) -> TrainState:
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        own = {"fused": True} if all(parameter.is_cuda for parameter in trained) else {"foreach": True}
-        optimiser = torch.optim.Adam(trained, lr=optimisation.rate(0), betas=optimisation.betas, eps=optimisation.eps, **own)
-        return cls(network, optimiser, optimisation.ema.start(network))
+        return cls(network, optimisation.start(trained), optimisation.ema.start(network))
 
 
 def train_step(

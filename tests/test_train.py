@@ -83,6 +83,12 @@ def test_rate_rises_then_decays() -> None:
     assert [OPTIMISATION.rate(step) for step in (0, 1, 3, 4, 14, 24)] == pytest.approx([0.025, 0.05, 0.1, 0.1, 0.05, 0.025])
 
 
+def test_rate_falls_on_a_line() -> None:
+    """The whole rate until step 10, half of it at 15, nothing from 20 on."""
+    optimisation = dataclasses.replace(OPTIMISATION, falls_from=10, falls_to=20)
+    assert [optimisation.rate(step) for step in (0, 3, 10, 15, 20, 30)] == pytest.approx([0.025, 0.1, 0.1, 0.05, 0, 0])
+
+
 @pytest.mark.parametrize("broken", ["loss", "gradient"])
 def test_what_is_not_finite_touches_nothing(rng: torch.Generator, broken: str) -> None:
     """A NaN in the last of three examples, in the loss or only in its gradient, leaves weights, averages and moments as they were."""

@@ -16,11 +16,11 @@ from structgen.io.checkpoint import read_checkpoint, write_checkpoint
 from structgen.train import TrainState
 
 log = logging.getLogger(__name__)
-ADAM = ("exp_avg", "exp_avg_sq", "step")
+MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def write_state(state: TrainState, path: Path, config: str, *, compact: bool = False) -> None:
-    """Weights, averages and Adam's moments.
+    """Weights, averages and the optimiser's moments.
 
     `compact`: averages and moments in bfloat16. They are rounded in the running state as well, so a run that goes on from the file makes
     the same steps as the one that wrote it.
@@ -30,8 +30,9 @@ def write_state(state: TrainState, path: Path, config: str, *, compact: bool = F
     tensors = {f"network.{name}": tensor for name, tensor in state.network.state_dict().items()}
     tensors |= {f"average.{name}": tensor for name, tensor in _narrow(state.average, compact).items()}
     for index, moments in _moments(state).items():
-        own = {name: moments[name].reshape(moments[name].shape) for name in ADAM}
-        tensors |= {f"adam.{index}.{name}": t for name, t in (_narrow(own, compact) | {"step": own["step"]}).items()}
+        exact = {name: value for name, value in moments.items() if name not in MOMENTS}
+        own = {name: moments[name] for name in MOMENTS if name in moments}
+        tensors |= {f"adam.{index}.{name}": t for name, t in (_narrow(own, compact) | exact).items()}
     write_checkpoint(path, {k: v.detach().contiguous() for k, v in tensors.items()}, {"config": config, "step": str(state.step)})
 
 
@@ -47,8 +48,11 @@ def read_state(state: TrainState, path: Path) -> TrainState:
     for name, tensor in state.average.items():
         tensor.copy_(tensors[f"average.{name}"])
     saved = state.optimiser.state_dict()
-    moved = [index for index in saved["param_groups"][0]["params"] if f"adam.{index}.step" in tensors]  # the rest never had a gradient
-    saved["state"] = {index: {name: _wide(tensors[f"adam.{index}.{name}"]) for name in ADAM} for index in moved}
+    saved["state"] = {}
+    for name in tensors:
+        if name.startswith("adam."):  # weights without an entry never had a gradient
+            _, index, moment = name.split(".")
+            saved["state"].setdefault(int(index), {})[moment] = _wide(tensors[name])
     state.optimiser.load_state_dict(saved)
     log.info("resumed at step %s", metadata["step"])
     return TrainState(state.network, state.optimiser, state.average, int(metadata["step"]))
@@ -62,7 +66,7 @@ def _moments(state: TrainState) -> dict[int, dict[str, torch.Tensor]]:
 def _round(state: TrainState) -> None:
     parameters = {name for name, _ in state.network.named_parameters()}
     rounded = [tensor for name, tensor in state.average.items() if name in parameters]
-    rounded += [moments[name] for moments in state.optimiser.state.values() for name in ADAM[:2] if name in moments]
+    rounded += [moments[name] for moments in state.optimiser.state.values() for name in MOMENTS if name in moments]
     for tensor in rounded:
         if tensor.dtype == torch.float32:
             tensor.copy_(tensor.to(torch.bfloat16))

@@ -160,6 +160,8 @@ class TrunkToAtoms(nn.Module):
 class AtomPairs(nn.Module):
     """SI Algorithm 5, lines 2-3 and 5-6: the pairs of atoms inside the windows."""
 
+    COMPILED = ("forward",)
+
     def __init__(self, config: Atoms) -> None:
         super().__init__()
         c, p = config.c_atom, config.c_pair

@@ -70,6 +70,8 @@ class FourierEmbedding(nn.Module):
 class DiffusionConditioning(nn.Module):
     """SI Algorithm 21. Pairs and tokens as the diffusion module sees them; only the tokens know the noise level."""
 
+    COMPILED = ("pairs", "forward")
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         inputs, diffusion, c_s, c_z = config.inputs, config.diffusion, config.c_s, config.c_z

@@ -131,6 +131,8 @@ class PairWeightedAveraging(nn.Module):
 class MsaBlock(nn.Module):
     """SI Algorithm 8, lines 6 to 13. The last block may leave m as it is (`Msa.last_update`), because nothing reads it."""
 
+    COMPILED = ("forward",)
+
     def __init__(self, config: Config, *, updates_m: bool) -> None:
         super().__init__()
         self.outer = OuterProductMean(config.msa, config.c_z)

@@ -60,6 +60,8 @@ class SingleTrack(nn.Module):
 class PairformerBlock(nn.Module):
     """SI Algorithm 17, lines 2 to 8: the pair track, then the single track (where there is one), which never feeds z."""
 
+    COMPILED = ("forward",)
+
     def __init__(self, *, c_s: int | None, heads: int, transition: int, pair: Pair) -> None:
         super().__init__()
         self.pair = PairTrack(pair)

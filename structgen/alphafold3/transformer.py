@@ -67,6 +67,8 @@ class AttentionPairBias(nn.Module):
     or that AdaLN applied to the output of the first (chained).
     """
 
+    COMPILED = ("forward",)
+
     def __init__(self, c: int, c_s: int, heads: int, kv_norm: Literal["shared", "separate", "chained"]) -> None:
         super().__init__()
         self.heads = heads
@@ -98,6 +100,8 @@ class AttentionPairBias(nn.Module):
 @typed
 class ConditionedTransition(nn.Module):
     """SI Algorithm 25. SwiGLU between an AdaLN and a gate, both reading `s`."""
+
+    COMPILED = ("forward",)
 
     def __init__(self, c: int, c_s: int, n: int) -> None:
         super().__init__()

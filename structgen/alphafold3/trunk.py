@@ -76,7 +76,8 @@ class Trunk(nn.Module):
 
     def _cycle(self, batch: Batch, start: TrunkOutput, s: Tensor, z: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Lines 8 to 13."""
-        token_mask = None if bool(batch.token_mask.all()) else batch.token_mask
+        whole = not torch.is_grad_enabled() and bool(batch.token_mask.all())  # asking would make a GPU wait, and a second graph of blocks
+        token_mask = None if whole else batch.token_mask
         z = in_autocast(collect(((i, start.z[:, i] + self.z_recycle(self.z_norm(z[:, i]))) for i in _rows(z)), z.shape[1]))
         z = z + self.template(batch, z, token_mask)
         z = self.msa(draw_rows(batch, self.config.msa, rng), z, start.s_inputs, token_mask)
