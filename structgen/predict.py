@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from functools import partial
 
 import torch
 
 from structgen.alphafold3.config import Sampling
-from structgen.alphafold3.handedness import right_handed
+from structgen.alphafold3.drawing import draw_atoms
 from structgen.alphafold3.model import Model
 from structgen.alphafold3.ranking import predictions
-from structgen.alphafold3.relaxation import relaxed
-from structgen.alphafold3.sampling import CentreRandomAugmentation, first_state, sampling_schedule
 from structgen.errors import NumericalError
 from structgen.features.batch import Batch
 from structgen.features.conformers import pose_conformers
 from structgen.features.tokens import Tokens
-from structgen.generative import generators, normal_like, sample
+from structgen.generative import generators
 from structgen.heap import return_large, trim
 from structgen.prediction import Prediction
 
@@ -54,33 +51,18 @@ def fold(
     trim()
     condition = network.diffusion.condition(batch, trunk)
     trim()
-    times, solver = sampling_schedule(sampling, model.config.diffusion.sigma_data, network.denoiser.path)
     step = min(at_once or sampling.samples, sampling.samples)
     parts = []
     for first in range(0, sampling.samples, step):
         draws = generators(seed, min(step, sampling.samples - first), first)
-        noise = normal_like(torch.zeros(len(draws), batch.atoms, 3), draws)
-        part = sample(
-            network.denoiser.path,
-            partial(network.denoiser, cond=condition),
-            solver,
-            times,
-            first_state(network.denoiser.path, times, noise),
-            draws,
-            before_step=CentreRandomAugmentation(batch.atom_mask),
-            on_step=_counted(on_step, first // step, -(-sampling.samples // step)),
-        )
-        parts.append(part)
-    atoms = torch.cat(parts)
-    if not torch.isfinite(atoms).all():
-        raise NumericalError(f"seed {seed}: coordinates are not finite; try float32 (--set precision=float32) or fewer cycles")
-    if sampling.right_handed:
-        atoms = right_handed(atoms, batch)
-    if sampling.relaxed:
-        atoms = relaxed(atoms, batch)
+        counted = _counted(on_step, first // step, -(-sampling.samples // step))
+        try:
+            parts.append(draw_atoms(network, batch, condition, sampling, len(draws), draws, on_step=counted))
+        except NumericalError as error:
+            raise NumericalError(f"seed {seed}: {error}") from error
     del condition
     trim()
-    return predictions(tokens, batch, network, trunk, atoms, seed)
+    return predictions(tokens, batch, network, trunk, torch.cat(parts), seed)
 
 
 def _counted(on_step: Callable[[int, int], None] | None, part: int, parts: int) -> Callable[[int, int], None] | None:

@@ -7,24 +7,19 @@ same roll-out serves many steps.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from functools import partial
 
 import torch
 
 from structgen.alphafold3.confidence import ConfidenceHead
 from structgen.alphafold3.confidence_losses import confidence_losses
 from structgen.alphafold3.config import Sampling
-from structgen.alphafold3.handedness import right_handed
+from structgen.alphafold3.drawing import draw_atoms
 from structgen.alphafold3.labels import make_labels
 from structgen.alphafold3.model import AlphaFold3
-from structgen.alphafold3.relaxation import relaxed
-from structgen.alphafold3.sampling import CentreRandomAugmentation, first_state, sampling_schedule
 from structgen.alphafold3.symmetry import fitted
 from structgen.alphafold3.trunk import TrunkOutput
-from structgen.errors import NumericalError
 from structgen.features.batch import Batch
 from structgen.features.examples import Example
-from structgen.generative import normal_like, sample
 from structgen.typing import Bool, Float, Tensor
 
 BACKBONE_ATOMS = 4  # N, CA, C, O: the first slots of every amino acid
@@ -75,23 +70,7 @@ def roll_out(network: AlphaFold3, example: Example, sampling: Sampling, rng: tor
     batch = example.batch
     trunk = network.trunk(batch, cycles=sampling.cycles, rng=rng)
     condition = network.diffusion.condition(batch, trunk)
-    times, solver = sampling_schedule(sampling, network.config.diffusion.sigma_data, network.denoiser.path)
-    noise = normal_like(torch.zeros(sampling.samples, batch.atoms, 3, device=batch.atom_mask.device), rng)
-    atoms = sample(
-        network.denoiser.path,
-        partial(network.denoiser, cond=condition),
-        solver,
-        times,
-        first_state(network.denoiser.path, times, noise),
-        rng,
-        before_step=CentreRandomAugmentation(batch.atom_mask),
-    )
-    if not torch.isfinite(atoms).all():
-        raise NumericalError("rolled-out coordinates are not finite")
-    if sampling.right_handed:
-        atoms = right_handed(atoms, batch)
-    if sampling.relaxed:
-        atoms = relaxed(atoms, batch)
+    atoms = draw_atoms(network, batch, condition, sampling, sampling.samples, rng)
     return Rollout(batch, example.positions, example.resolved, trunk, atoms)
 
 
