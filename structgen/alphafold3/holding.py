@@ -23,6 +23,7 @@ from structgen.typing import Float, Int, Tensor
 
 CA = 1  # of a template's N, CA, C
 FEWEST = 8  # residues of a template that hold anything: fewer can be laid on anything
+TWILIGHT = 0.25  # identity below which alignments are often wrong (Rost 1999): such templates hold nothing
 
 
 def expected_deviation(identity: float) -> float:
@@ -63,7 +64,7 @@ class Holds:
 def holds_of(batch: Batch, scale: float) -> Holds | None:
     """What the templates of a job (b = 1) hold within `scale` times their expected deviation. A residue is held by the first that has it.
 
-    None where nothing is.
+    Templates of less than a quarter of identical residues hold nothing. None where nothing is held.
     """
     held, free = [], (batch.kind[0] == PROTEIN) & batch.token_mask[0]
     for restype, frame, mask in zip(batch.template_restype[0], batch.template_frame[0], batch.template_frame_mask[0], strict=True):
@@ -71,8 +72,10 @@ def holds_of(batch: Batch, scale: float) -> Holds | None:
             own = mask & free & (batch.asym_id[0] == chain)
             if int(own.sum()) < FEWEST:
                 continue
-            free = free & ~own
             identity = (restype[own] == batch.restype[0][own]).double().mean().item()
+            if identity < TWILIGHT:
+                continue
+            free = free & ~own
             held.append(Hold(batch.centre_atom[0][own], frame[own, CA], scale * expected_deviation(identity)))
     return Holds(tuple(held), batch.atom_to_token[0], batch.centre_atom[0]) if held else None
 

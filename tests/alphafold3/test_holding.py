@@ -49,6 +49,7 @@ def test_radius_is_what_a_relative_is_worth(rng: torch.Generator, same: float, i
     assert holds.holds[0].radius == pytest.approx(2 * 0.4 * math.exp(1.87 * (1 - identity)))
     assert expected_deviation(0.5) == pytest.approx(1.0189, abs=1e-3)
     assert holds_of(batch_of(tokens_of(CHAIN)), 1.0) is None
+    assert holds_of(templated(rng, same=0.2)[0], 1.0) is None
     few = torch.zeros_like(batch.template_frame_mask)
     few[0, 0, : FEWEST - 1] = True
     assert holds_of(replace(batch, template_frame_mask=few), 1.0) is None
