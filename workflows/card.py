@@ -134,6 +134,7 @@ def _sampler(protocol: Row) -> str:
         f"{own['samples']} samples of {own['steps']} steps (gamma {own['gamma_0']:g}, noise scale {own['noise_scale']:g}, "
         f"step scale {own['step_scale']:g}), seed {protocol['seed']}, {own['cycles']} cycle(s) of the trunk"
         + ("; samples that wind to the left are mirrored" if own.get("right_handed") else "")
+        + (f"; held to templates within {own['held']:g} of the expected deviation" if own.get("held") else "")
         + ("; bonds, angles, hands and clashes are relaxed" if own.get("relaxed") else "")
     )
 
