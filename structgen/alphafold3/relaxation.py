@@ -30,7 +30,7 @@ from structgen.typing import Float, Tensor
 
 TRANS, CIS = 3.80, 2.94  # angstrom between CA atoms about a peptide bond
 CIS_BELOW = 3.3  # angstrom: a bond before a proline that is predicted shorter than this stays cis,
-SHORTER = 0.85  # if it is also shorter than this share of the sample's median: chains of a little trained network are too short as a whole
+TRUSTED = 3.6  # if the median of the sample is at least this: a chain that is too short as a whole says nothing of single bonds
 LOOKS, STEPS = 4, 60  # how often the near atoms are looked for, and steps of L-BFGS in between
 
 
@@ -112,9 +112,9 @@ class Energy:
 
 
 def _short(peptides: np.ndarray) -> np.ndarray:
-    """[k] which neighbouring CA atoms [k, 2, 3] are as near as about a cis bond, beside all others of the sample."""
+    """[k] which neighbouring CA atoms [k, 2, 3] are as near as about a cis bond, in a sample whose lengths can be trusted."""
     steps = np.linalg.norm(peptides[:, 1] - peptides[:, 0], axis=-1)
-    return steps < min(CIS_BELOW, SHORTER * float(np.median(steps))) if len(steps) else np.zeros(0, bool)
+    return (steps < CIS_BELOW) & (len(steps) > 0 and float(np.median(steps)) >= TRUSTED)
 
 
 def _dots(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -134,7 +134,7 @@ def test_atoms_that_overlap_are_parted() -> None:
     assert clashes_per_thousand(tokens.structure, relaxed(x, batch, Widths(centre=5.0))[0].numpy()) == 0
 
 
-@pytest.mark.parametrize(("sequence", "distance", "expected"), [("GPG", 2.9, 2.94), ("GAG", 2.9, 3.8), ("GPG", 3.6, 3.8)])
+@pytest.mark.parametrize(("sequence", "distance", "expected"), [("GPGGG", 2.9, 2.94), ("GAGGG", 2.9, 3.8), ("GPGGG", 3.6, 3.8)])
 def test_a_cis_peptide_bond_is_kept_before_proline_alone(sequence: str, distance: float, expected: float) -> None:
     """As it is predicted: near 2.94 angstrom between CA atoms; all others become trans."""
     tokens = tokens_of(sequence)
@@ -148,17 +148,18 @@ def test_a_cis_peptide_bond_is_kept_before_proline_alone(sequence: str, distance
     assert float((after[0, centres[1]] - after[0, centres[0]]).norm()) == pytest.approx(expected, abs=0.1)
 
 
-def test_a_chain_that_is_too_short_as_a_whole_is_trans(rng: torch.Generator) -> None:
-    """Prolines of a contracted sample (3.2 angstrom everywhere) say nothing of cis; one that is shorter than its surroundings does."""
+@pytest.mark.parametrize(("usual", "short", "kept"), [(3.8, 2.9, True), (3.2, 2.5, False)])
+def test_a_chain_that_is_too_short_as_a_whole_is_trans(rng: torch.Generator, usual: float, short: float, kept: bool) -> None:
+    """Prolines of a contracted sample say nothing of cis, shorter ones among them neither; of a sample of right lengths they do."""
     tokens = tokens_of("GPGGPGGPG")
     batch = pose_conformers(batch_of(tokens), rng)
     centres, atom = batch.centre_atom[0], batch.atom_to_token[0]
-    steps = torch.tensor([0, 3.2, 3.2, 3.2, 2.5, 3.2, 3.2, 3.2, 3.2], dtype=torch.float64)
+    steps = torch.tensor([0, usual, usual, usual, short, usual, usual, usual, usual], dtype=torch.float64)
     trace = torch.stack([steps.cumsum(0), torch.zeros(9, dtype=torch.float64), torch.zeros(9, dtype=torch.float64)], 1)
     x = (0.5 * (batch.ref_pos.double() - batch.ref_pos[:, centres[atom]].double()) + trace[atom])[None][0]
     after = relaxed(x, batch, Widths(centre=5.0))[0, centres]
     apart = (after[1:] - after[:-1]).norm(dim=-1)
-    assert apart[3] < 3.2 and (apart[[0, 1, 2, 4, 5, 6, 7]] > 3.6).all()
+    assert (apart[3] < 3.2) == kept and (apart[[0, 1, 2, 4, 5, 6, 7]] > 3.6).all()
 
 
 def test_the_links_are_those_that_results_are_judged_by() -> None:
