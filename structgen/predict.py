@@ -9,6 +9,7 @@ import torch
 
 from structgen.alphafold3.config import Sampling
 from structgen.alphafold3.drawing import draw_atoms
+from structgen.alphafold3.holding import NOTHING_FORCED, Forced
 from structgen.alphafold3.model import Model
 from structgen.alphafold3.ranking import predictions
 from structgen.errors import NumericalError
@@ -37,12 +38,14 @@ def fold(
     seed: int,
     *,
     at_once: int = 0,
+    forced: Forced = NOTHING_FORCED,
     on_step: Callable[[int, int], None] | None = None,
 ) -> list[Prediction]:
     """The samples of one seed, in the order they were drawn. The same seed gives the same bytes.
 
     `batch` holds one job (b = 1), unposed reference conformers. `at_once` samples are denoised together, 0: all of them; fewer take less
-    memory, and differ in the last digits as sums in another order do. Raises `NumericalError` when coordinates are not finite.
+    memory, and differ in the last digits as sums in another order do. `forced` templates are kept to. Raises `NumericalError` when
+    coordinates are not finite.
     """
     return_large()
     network = model.network
@@ -57,7 +60,7 @@ def fold(
         draws = generators(seed, min(step, sampling.samples - first), first)
         counted = _counted(on_step, first // step, -(-sampling.samples // step))
         try:
-            parts.append(draw_atoms(network, batch, condition, sampling, len(draws), draws, on_step=counted))
+            parts.append(draw_atoms(network, batch, condition, sampling, len(draws), draws, forced=forced, on_step=counted))
         except NumericalError as error:
             raise NumericalError(f"seed {seed}: {error}") from error
     del condition

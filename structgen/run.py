@@ -7,10 +7,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structgen
 from structgen.features.fingerprint import fingerprint
 from structgen.features.job import Chain, Job
+from structgen.features.templates import forced_templates
 from structgen.predict import STAGE_VERSION
 from structgen.search.sources import SEARCH_VERSION, Source
 from structgen.settings import Settings
@@ -113,9 +115,12 @@ def features_key(run: Run, job: Job, evidence: Evidence) -> str:
     return artifact_key("featurise", FEATURISE_VERSION, parameters=parameters, inputs=evidence.msas)
 
 
-def fold_key(run: Run, features: str, seed: int) -> str:
-    """Of the samples of one seed. The number of threads is not part of it: a run that goes on elsewhere keeps what it has."""
-    parameters = {"sampling": dataclasses.asdict(run.settings.sampling), "precision": run.settings.precision, "seed": seed}
+def fold_key(run: Run, job: Job, features: str, seed: int) -> str:
+    """Of the samples of one seed of a job with these features. The number of threads is not part of it: a run that goes on elsewhere keeps
+    what it has."""
+    parameters: dict[str, Any] = {"sampling": dataclasses.asdict(run.settings.sampling), "precision": run.settings.precision, "seed": seed}
+    forced = [[*at, radius] for at, radius in forced_templates(job).items()]
+    parameters |= {"forced": forced} if forced else {}
     return artifact_key("fold", STAGE_VERSION, parameters=parameters, inputs=[features], weights=run.weights)
 
 

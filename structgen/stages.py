@@ -31,11 +31,11 @@ from structgen.artifacts import (
 )
 from structgen.attempt import Attempt, on_record
 from structgen.carried import ChainEvidence, absent, load_carried
-from structgen.errors import CheckpointError
+from structgen.errors import CheckpointError, InputError
 from structgen.features.atoms import build_atoms
 from structgen.features.featurise import featurise
 from structgen.features.job import Chain, Job, Kind
-from structgen.features.templates import MOST
+from structgen.features.templates import MOST, forced_templates
 from structgen.features.tokens import Tokens, check_size, tokenise
 from structgen.homologues import Found, Homologues, read_msa
 from structgen.io.writer import Provenance, write_job
@@ -147,12 +147,14 @@ class Search:
         if known and not known.templates:
             return Found(note=known.templates_note)
         if not run.takes_templates:
+            _require_no_force(chain, f"{run.model_name}, which was trained without templates,")
             whose = "those of the job" if chain.templates else "they"
             return Found(note=f"{run.model_name} was trained without templates: {whose} are not used")
         if known:
             missing = partial(absent, str(run.store.root), "a template that was carried here")
             return Found(known.templates, known.templates_note, ((known.templates, missing),))
         if not wants_templates(chain):
+            _require_no_force(chain, "a chain that is too short for templates")
             return Found(note="too short for templates")
         if chain.templates:
             key = own_templates_key(chain, own_template_digests(chain))
@@ -203,17 +205,17 @@ class Fold:
         return on_record(self._run, "fold", row, self._work)
 
     def _work(self, row: Row, attempt: Attempt) -> Row:
-        features, seed = str(row["features"]), int(row["seed"])
+        features, seed, job = str(row["features"]), int(row["seed"]), Job.from_json(str(row["job"]))
 
         def make() -> bytes:
             torch.set_num_threads(self._run.threads)
-            tokens = tokenise(build_atoms(Job.from_json(str(row["job"]))))
-            batch = batch_from_bytes(self._run.store.read(features))
-            at_once = int(row.get("at_once", 0))
-            samples = predict.fold(tokens, batch, self._model, self._run.settings.sampling, seed, at_once=at_once, on_step=attempt.step)
+            tokens = tokenise(build_atoms(job))
+            batch, sampling = batch_from_bytes(self._run.store.read(features)), self._run.settings.sampling
+            at_once, forced = int(row.get("at_once", 0)), forced_templates(job)
+            samples = predict.fold(tokens, batch, self._model, sampling, seed, at_once=at_once, forced=forced, on_step=attempt.step)
             return predictions_to_bytes(samples)
 
-        return {**row, "fold": attempt.artifact(attempt.under(fold_key(self._run, features, seed)), make)}
+        return {**row, "fold": attempt.artifact(attempt.under(fold_key(self._run, job, features, seed)), make)}
 
 
 class Write:
@@ -253,6 +255,13 @@ class Write:
         )
 
 
+def _require_no_force(chain: Chain, whose: str) -> None:
+    """Raises `InputError` for a chain that must keep to a template with what does not."""
+    if any(template.force for template in chain.templates or ()):
+        remedy = "take a model that reads templates, or do not force them"
+        raise InputError(f"{whose} cannot keep to a template", where=f"chain {chain.id}", found="a forced template", remedy=remedy)
+
+
 def _own_template_bytes(chain: Chain) -> bytes:
     return templates_to_bytes(own_templates(chain))
 
@@ -287,7 +296,7 @@ def result_key(run: Run, search: Search, job: Job) -> str:
     """The key under which Write will put the job's folder, known before anything is computed."""
     evidence = search.evidence(job)
     features = features_key(run, job, evidence)
-    folds = {str(seed): fold_key(run, features, seed) for seed in sorted(job.seeds or run.settings.seeds)}
+    folds = {str(seed): fold_key(run, job, features, seed) for seed in sorted(job.seeds or run.settings.seeds)}
     return write_key(run, job, evidence, folds)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from structgen.alphafold3.config import Sampling
 from structgen.alphafold3.handedness import right_handed
-from structgen.alphafold3.holding import held, holds_of
+from structgen.alphafold3.holding import NOTHING_FORCED, Forced, held, holds_of
 from structgen.alphafold3.model import AlphaFold3
 from structgen.alphafold3.relaxation import relaxed
 from structgen.alphafold3.sampling import CentreRandomAugmentation, first_state, sampling_schedule
@@ -28,6 +28,7 @@ def draw_atoms(
     samples: int,
     rng: Rng,
     *,
+    forced: Forced = NOTHING_FORCED,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Float[Tensor, "samples l 3"]:
     """Samples of one job (b = 1) in angstrom, given what the network's `condition` made of the trunk.
@@ -37,7 +38,7 @@ def draw_atoms(
     """
     path = network.denoiser.path
     times, solver = sampling_schedule(sampling, network.config.diffusion.sigma_data, path)
-    holds = holds_of(batch, sampling.held) if sampling.held else None
+    holds = holds_of(batch, sampling.held, forced) if sampling.held or forced else None
     noise = normal_like(torch.zeros(samples, batch.atoms, 3, device=batch.atom_mask.device), rng)
     atoms = sample(
         path,
@@ -54,5 +55,5 @@ def draw_atoms(
     if sampling.right_handed:
         atoms = right_handed(atoms, batch)
     if holds is not None:
-        atoms = holds(atoms)
+        atoms = holds.settled(atoms)
     return relaxed(atoms, batch) if sampling.relaxed else atoms

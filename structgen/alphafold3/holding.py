@@ -4,13 +4,15 @@ A network that was trained briefly moves away from a template that was right to 
 two proteins of identity f differ by about 0.40 exp(1.87 (1 - f)) angstrom (Chothia & Lesk 1986). So at every step of a sampler the data
 that the network predicts is moved to the nearest one whose CA atoms lie within a radius of the template, which is laid on it first: the
 projection onto what is allowed, as in samplers of linear inverse problems. Where no template lies, and inside the radius, the network
-decides.
+decides. A job may also force a template and give the radius itself (Boltz's `force` and `threshold`).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 
@@ -19,10 +21,15 @@ from structgen.alphafold3.losses import weighted_rigid_align
 from structgen.features.batch import Batch
 from structgen.generative.denoiser import Denoise
 from structgen.generative.path import Endpoints, Path, Time, X
-from structgen.typing import Float, Int, Tensor
+from structgen.typing import Bool, Float, Int, Tensor
+
+Forced = Mapping[tuple[int, int], float]
+"""(chain, slot), both from 0 -> angstrom: templates that a job forces, and how near CA atoms must stay."""
+NOTHING_FORCED: Forced = MappingProxyType({})
 
 CA = 1  # of a template's N, CA, C
 FEWEST = 8  # residues of a template that hold anything: fewer can be laid on anything
+SETTLING = 5  # projections of a finished sample
 TWILIGHT = 0.25  # identity below which alignments are often wrong (Rost 1999): such templates hold nothing
 
 
@@ -60,24 +67,36 @@ class Holds:
             moves[:, token[hold.atom]] = away * (1 - hold.radius / distance.clamp_min(1e-6)).clamp_min(0)
         return atoms + moves[:, token]
 
+    def settled(self, atoms: Float[Tensor, "s l 3"]) -> Float[Tensor, "s l 3"]:
+        """The same again and again: a template lies a little otherwise on what was moved."""
+        for _ in range(SETTLING):
+            atoms = self(atoms)
+        return atoms
 
-def holds_of(batch: Batch, scale: float) -> Holds | None:
-    """What the templates of a job (b = 1) hold within `scale` times their expected deviation. A residue is held by the first that has it.
 
-    Templates of less than a quarter of identical residues hold nothing. None where nothing is held.
+def holds_of(batch: Batch, scale: float, forced: Forced = NOTHING_FORCED) -> Holds | None:
+    """What the templates of a job (b = 1) hold: the forced ones within their radius, and where `scale` is above 0 the others within so many
+    times their expected deviation.
+
+    A residue is held by the first template that has it, forced ones before all others. What is not forced holds nothing where less than a
+    quarter of its residues are the same, or few are left of it. None where nothing is held.
     """
-    held, free = [], (batch.kind[0] == PROTEIN) & batch.token_mask[0]
-    for restype, frame, mask in zip(batch.template_restype[0], batch.template_frame[0], batch.template_frame_mask[0], strict=True):
-        for chain in batch.asym_id[0].unique().tolist():
-            own = mask & free & (batch.asym_id[0] == chain)
-            if int(own.sum()) < FEWEST:
-                continue
-            identity = (restype[own] == batch.restype[0][own]).double().mean().item()
-            if identity < TWILIGHT:
-                continue
+    slots = [(chain, slot) for slot in range(batch.template_restype.shape[1]) for chain in range(int(batch.asym_id.max()))]
+    held, free = list[Hold](), (batch.kind[0] == PROTEIN) & batch.token_mask[0]
+    for chain, slot in sorted(slots, key=lambda at: at not in forced):
+        own = batch.template_frame_mask[0, slot] & free & (batch.asym_id[0] == chain + 1)
+        radius = forced.get((chain, slot)) or _radius(batch.template_restype[0, slot][own] == batch.restype[0][own], scale)
+        if radius and own.any():
             free = free & ~own
-            held.append(Hold(batch.centre_atom[0][own], frame[own, CA], scale * expected_deviation(identity)))
+            held.append(Hold(batch.centre_atom[0][own], batch.template_frame[0, slot][own, CA], radius))
     return Holds(tuple(held), batch.atom_to_token[0], batch.centre_atom[0]) if held else None
+
+
+def _radius(same: Bool[Tensor, " k"], scale: float) -> float:
+    """Of a template by which of its residues are those of the job; 0: it holds nothing."""
+    if len(same) < FEWEST or same.double().mean() < TWILIGHT:
+        return 0.0
+    return scale * expected_deviation(same.double().mean().item())
 
 
 def held(path: Path, denoise: Denoise, holds: Holds | None) -> Denoise:

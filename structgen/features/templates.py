@@ -12,7 +12,7 @@ from biotite.sequence.align import SubstitutionMatrix, align_optimal
 
 from structgen.errors import InputError
 from structgen.features import chemistry
-from structgen.features.job import Kind
+from structgen.features.job import Job, Kind
 from structgen.features.tokens import Tokens
 
 MOST = 4  # templates that a network sees of a chain
@@ -22,6 +22,15 @@ _GAP_OPEN, _GAP_EXTEND = -11, -1
 _MATRIX = SubstitutionMatrix.std_protein_matrix()  # BLOSUM62
 _NOT_IN_MATRIX = str.maketrans("JOU", "XXC")
 _ARRAYS = ("restype", "frame", "frame_mask", "pseudo_beta", "pseudo_beta_mask")
+
+
+NEAREST = 0.01  # angstrom: nothing is held nearer
+
+
+def forced_templates(job: Job) -> dict[tuple[int, int], float]:
+    """(chain, slot), both from 0 -> angstrom: the templates that predictions must keep to, and how near CA atoms must stay."""
+    given = ((c, slot, template) for c, chain in enumerate(job.chains) for slot, template in enumerate((chain.templates or ())[:MOST]))
+    return {(c, slot): max(template.threshold or 0.0, NEAREST) for c, slot, template in given if template.force}
 
 
 @dataclass(frozen=True)

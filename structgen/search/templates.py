@@ -99,7 +99,11 @@ def _own(template: Template, chain: Chain) -> Templates:
         aligned = [(align(chain.sequence, each.sequence), each) for each in candidates]
         (own, other, _), polymer = max(aligned, key=lambda pair: pair[0][2])
     polymer = polymer or entry.proteins[0]
-    return lay(polymer.backbone(), chain.sequence, own, other, _origin(_name(template), polymer, entry))
+    laid = lay(polymer.backbone(), chain.sequence, own, other, _origin(_name(template), polymer, entry))
+    if template.force and not laid.frame_mask.any():
+        found = "no aligned residue has N, CA and C"
+        raise InputError("a forced template says nothing of its chain", where=where, found=found, remedy="give another template, or none")
+    return laid
 
 
 def _name(template: Template) -> str:

@@ -9,12 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gemmi
+import numpy as np
 import pytest
 import torch
 
 from structgen.alphafold3.config import Template, tiny
 from structgen.alphafold3.model import AlphaFold3, save_model
 from structgen.manifest import RunManifest
+from structgen.metrics.rmsd import superpose
 from tests.io.jobs.made import af3, protein, structure_cif
 from tests.search.test_templates import SRP, STRUCTURES
 from tests.workflows.conftest import REPOSITORY, Command, differing, results
@@ -168,17 +171,47 @@ def test_wrong_settings_are_told_before_anything_runs(
     assert said.status == 2 and message in said.text and not (tmp_path / "runs" / "a" / "first").exists()
 
 
-def test_forces_hits_and_folders_are_refused_by_name(command: Command, tmp_path: Path, four_slots: Path):
-    """What has no effect yet is not dropped in silence."""
+def test_hits_and_folders_are_refused_by_name(command: Command, tmp_path: Path, four_slots: Path):
+    """What has no effect yet is not dropped in silence, a fifth forced template among it."""
     (tmp_path / "t.cif").write_text(structure_cif("MKTAYI"))
     (tmp_path / "hits.a3m").write_text(">query\nMKTAYI\n")
-    forced = "sequences:\n- protein: {id: A, sequence: MKTAYI}\ntemplates:\n- {cif: t.cif, force: true, threshold: 2.0}\n"
+    forced = "sequences:\n- protein: {id: A, sequence: MKTAYI}\ntemplates:\n" + 5 * "- {cif: t.cif, force: true, threshold: 2.0}\n"
     (tmp_path / "forced.yaml").write_text(forced)
     hits = [{"name": "hits", "sequences": [{"proteinChain": {"sequence": "MKTAYI", "count": 1, "templatesPath": "hits.a3m"}}]}]
     (tmp_path / "hits.json").write_text(json.dumps(hits))
     said = command("predict", "forced.yaml", "hits.json", *FAST, "--model", four_slots, "--out", "o")
     assert said.status == 2
-    assert "forced templates cannot be used yet" in said.text and "files of template hits cannot be used yet" in said.text
+    for what in ("forced templates beyond the first 4", "files of template hits"):
+        assert f"{what} cannot be used yet" in said.text
+
+
+def test_a_forced_template_is_kept_to(command: Command, tmp_path: Path, four_slots: Path):
+    """CA atoms within the threshold of the template laid on the sample; another threshold is another fold, and a model or a chain that
+    cannot keep to it is refused."""
+    (tmp_path / "t.cif").write_text(TEMPLATE["mmcif"])
+    place = {number - 40: where for number, where in ca_atoms(tmp_path / "t.cif").items() if 40 < number <= 98}
+    jobs = "sequences:\n- protein: {{id: A, sequence: {0}, msa: empty}}\ntemplates:\n- {{cif: t.cif, chain_id: A, template_id: A{1}}}\n"
+    apart = {}
+    for name, force in (("free", ""), ("near", ", force: true, threshold: 1.5"), ("nearer", ", force: true, threshold: 0.5")):
+        (tmp_path / f"{name}.yaml").write_text(jobs.format(QUERY, force))
+        assert command("predict", f"{name}.yaml", *FAST, "--model", four_slots, "--out", "o").status == 0
+        found = ca_atoms(tmp_path / "o" / name / f"{name}_model.cif")
+        here, there = (np.array([of[number] for number in place]) for of in (found, place))
+        apart[name] = np.linalg.norm(superpose(there, here)(there) - here, axis=1).max()
+    assert len(place) > 40
+    assert apart["free"] > 3 and 1.2 < apart["near"] < 1.02 * 1.5 and apart["nearer"] < 1.02 * 0.5
+    untrained = model(tmp_path / "untrained.safetensors", "untrained", replace(tiny().template, trained=False))
+    (tmp_path / "short.yaml").write_text(jobs.format(QUERY[:4], ", force: true, threshold: 1.5"))
+    for job, weights, why in (("near", untrained, "untrained, which was trained without templates,"), ("short", four_slots, "too short")):
+        said = command("predict", f"{job}.yaml", *FAST, "--model", weights, "--out", "refused")
+        assert said.status != 0 and why in said.text and "cannot keep to a template" in said.text
+
+
+def ca_atoms(path: Path) -> dict[int, list[float]]:
+    """Of the first model's proteins, by number in the sequence."""
+    proteins = [chain.get_polymer() for chain in gemmi.read_structure(str(path))[0]]
+    residues = [residue for polymer in proteins for residue in polymer if residue.find_atom("CA", "*", gemmi.Element("C"))]
+    return {residue.label_seq: residue.sole_atom("CA").pos.tolist() for residue in residues}
 
 
 @pytest.mark.timeout(600)

@@ -7,6 +7,7 @@ from typing import Any
 
 from structgen.errors import InputError
 from structgen.features.job import Alignments, Chain, Job, Kind
+from structgen.features.templates import MOST
 from structgen.io.jobs.templates import is_hits
 
 
@@ -33,7 +34,7 @@ def unsupported(job: Job) -> list[InputError]:
 def _templates(chain: Chain) -> list[str]:
     """What of a chain's templates cannot be used: single structures of a protein can."""
     templates = chain.templates or ()
-    found = ["forced templates"] if any(template.force for template in templates) else []
+    found = [f"forced templates beyond the first {MOST}"] if any(template.force for template in templates[MOST:]) else []
     found += ["files of template hits"] if any(map(is_hits, templates)) else []
     found += ["folders of templates"] if any(os.path.isdir(template.structure.path) for template in templates) else []
     return found + ([f"templates of {chain.kind.value}"] if templates and chain.kind is not Kind.PROTEIN else [])
