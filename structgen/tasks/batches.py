@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from structgen.errors import ConfigError
 from structgen.pictures.sets import PictureSet, to_float
+from structgen.tasks.warping import Warping
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Batching:
     frames: int = 0
     mirror: bool = False  # half of the pictures left to right: not for letters, digits and directions
     reverse: bool = False  # half of the clips backwards: where a motion may as well go the other way
+    warp: Warping = field(default_factory=Warping)  # of pixels; latents know nothing of it
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def indices(count: int, size: int, place: int, seed: int) -> np.ndarray:
 def draw_batch(pictures: PictureSet, batching: Batching, place: int, seed: int) -> Batch:
     """A batch that (seed, place) fixes. Raises `ConfigError` for a crop or a length that the set does not have."""
     pixels, rows = draw_rows(pictures.pixels, batching, place, seed)
-    return Batch(to_float(pixels), torch.from_numpy(rows))
+    return Batch(batching.warp(to_float(pixels), np.random.default_rng((seed, place, 2))), torch.from_numpy(rows))
 
 
 def draw_rows(values: np.ndarray, batching: Batching, place: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

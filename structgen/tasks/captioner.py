@@ -16,7 +16,7 @@ from structgen.tasks.pictures import PictureTask, read_captioned
 from structgen.tasks.task import Context
 from structgen.train import Metrics
 from structgen.vision.coca import Captioning, Coca, CocaConfig, coca_loss
-from structgen.vision.files import load
+from structgen.vision.files import load, model_file
 from structgen.vision.words import Vocabulary
 
 AT_ONCE = 64
@@ -49,7 +49,7 @@ class CaptionerTask(PictureTask[Coca]):
         self.settings = settings
         parts = read_captioned(context.data, settings.side)
         if context.init:
-            network = load(Path(context.init), Coca).requires_grad_(True)
+            network = load(model_file(Path(context.init)), Coca).requires_grad_(True)
         else:
             words = Vocabulary.of(parts.train.captions, settings.length, settings.rarest)
             network = Coca(CocaConfig(int(parts.train.pixels.shape[1]), words, settings.sizes))

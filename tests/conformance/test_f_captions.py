@@ -123,7 +123,6 @@ def shares(said: Sequence[str], wanted: Sequence[str]) -> dict[str, float]:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="digits are said right in 93 %: the captioner knows 1,350 of them by heart")
 def test_F11_captions_of_held_out_clips_are_exact(measured):
     """The shipped captioner: digit, speed and direction of clips of digits that were never seen."""
     held_out = read_set(DIGITS).part(True)
