@@ -83,7 +83,8 @@ def _drawn(request: SampleRequest, models: Models) -> tuple[list[str], list[Tens
     first, asked = models.stages[0], _asked(request, models.stages[0])
     embeddings = models.embeddings(asked, request.seed)
     stages = [Stage(system, _condition(system, asked, embeddings), _drawing(request, system)) for system in models.stages]
-    stages[0] = replace(stages[0], cond=_control(request, first, stages[0].cond, len(asked)))
+    own = replace(stages[0].drawing, level=0.0) if first.config.lower else stages[0].drawing  # a given picture is true
+    stages[0] = replace(stages[0], cond=_control(request, first, stages[0].cond, len(asked)), drawing=own)
     given, change = _given(request, first, len(asked))
     return asked, draw_in_turn(stages, len(asked), given=given, change=change, low=_enlarged(request, first, len(asked)))
 

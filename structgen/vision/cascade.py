@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -48,6 +50,12 @@ class Scale:
         large = F.interpolate(low.flatten(0, -4), size=size[-2:], mode="bilinear")
         return large.unflatten(0, low.shape[:-3])
 
+    def fitted(self, x: Tensor, low: Tensor) -> Tensor:
+        """The nearest to x of all pictures that `lowered` takes to `low`: every square is shifted to its mean. The truth is one of these,
+        and they are a plane, so this is never farther from it than x was. Frames are as many in both."""
+        shift = (low - self.lowered(x)).repeat_interleave(self.space, -1).repeat_interleave(self.space, -2)
+        return x + shift
+
     def smaller(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """The size, without the batch, of what is enlarged to `size`."""
         frames = tuple(-(-n // self.time) for n in size[1:-2])
@@ -59,7 +67,8 @@ class Lower:
     """What a stage is given: a smaller picture or clip, noised so that the stage forgives what the one before it does wrong (Ho et al.
     2022, Cascaded Diffusion Models, section 4.2; Imagen Video, section 2.4). Levels are times of the quarter circle, 0 clean and 1 noise.
 
-    Training draws levels evenly from 0 to `noise`; samples are drawn at `level`.
+    Training draws levels evenly from 0 to `noise`; samples are drawn at `level`. At level 0 a smaller picture is taken for true, and what
+    is made of it has its means.
     """
 
     scale: Scale = field(default_factory=Scale)
@@ -84,9 +93,17 @@ class Lower:
         """The condition of a stage that samples: what the one before it made, at the level of sampling."""
         return self.beside(cond, low, size, low.new_full((len(low),), self.level), rng)
 
-    def kept(self, low: Tensor, size: tuple[int, ...]) -> tuple[Tensor, Tensor] | None:
-        """The given frames at their places [b, *size], and 1 where they are [1, 1, t, 1, 1]. None where pictures grow: nothing is kept."""
-        if self.scale.space > 1 or self.scale.time == 1:
+    def known(self, low: Tensor, size: tuple[int, ...]) -> Callable[[Tensor], Tensor] | None:
+        """What moves [b, *size] to the nearest that holds what is given: where only time grows the given frames at their places, bit for
+        bit; where pictures grow their means over squares, if samples are drawn at level 0, that is if what is given is taken for true.
+        None: nothing is known for certain."""
+        if self.scale.space > 1:
+            return partial(self.scale.fitted, low=low) if self.scale.time == 1 and self.level == 0 else None
+        if self.scale.time == 1:
             return None
         places = torch.arange(size[1], device=low.device) % self.scale.time == 0
-        return self.scale.raised(low, size), places.to(low)[None, None, :, None, None]
+        return partial(_lerp, end=self.scale.raised(low, size), weight=places.to(low)[None, None, :, None, None])
+
+
+def _lerp(x: Tensor, end: Tensor, weight: Tensor) -> Tensor:
+    return torch.lerp(x, end, weight)

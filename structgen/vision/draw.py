@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from structgen.errors import ConfigError
 from structgen.generative import Denoise, Rng, classifier_free_at_once, generators, normal_like, sample
 from structgen.vision.condition import Condition, empty_and_given, says_something
-from structgen.vision.editing import keeping, start_from, start_time
+from structgen.vision.editing import moved, start_from, start_time
 from structgen.vision.system import System
 
 Change: TypeAlias = Callable[[Denoise], Denoise]
@@ -32,6 +32,7 @@ class Drawing:
     guidance: float = 2.0
     seed: int = 0
     strength: float = 1.0  # with a given picture: the share of the noise's way from which it is drawn again
+    level: float | None = None  # of the noise in what a later stage is given; None: the model's own, 0: it is taken for true
     alike: bool = False  # all pictures from the noise of the first: what differs is what they are told
 
     def generators(self, count: int) -> list[torch.Generator]:
@@ -63,22 +64,22 @@ def draw(
     """Pixels [count, *size] in [-1, 1], one generator a picture: picture k of a seed is the same in any batch.
 
     `given` [count, *size] are pictures to start from (with `drawing.strength`); `change` acts on the denoiser (`editing.keeping`); `low` is
-    what a later stage of a cascade enlarges, and its frames stay bit for bit where only time grows; `noise` is the state to begin from in
-    place of one by the seed. Raises `ConfigError` for pictures of
-    another size than the model's, and for a stage without what it enlarges.
+    what a later stage of a cascade enlarges (what is certain of it stays: `Lower.known`); `noise` is the state to begin from in place of
+    one by the seed. Raises `ConfigError` for pictures of another size than the model's, and for a stage without what it enlarges.
     """
-    formulation, lower, rng, kept = system.formulation, system.config.lower, drawing.generators(count), None
+    formulation, lower, rng, known = system.formulation, system.config.lower, drawing.generators(count), None
     if lower is not None:
         if low is None:
             raise ConfigError("this model enlarges what another one makes: name both in the file of a cascade")
-        cond, kept = lower.of_sample(cond, low, system.config.size, rng), lower.kept(low, system.config.size)
+        lower = lower if drawing.level is None else replace(lower, level=drawing.level)
+        cond, known = lower.of_sample(cond, low, system.config.size, rng), lower.known(low, system.config.size)
     denoise = change(guided(system, cond, count, drawing.guidance))
-    denoise = denoise if kept is None else keeping(formulation.path, denoise, *kept)
+    denoise = denoise if known is None else moved(formulation.path, denoise, known)
     if given is not None and drawing.strength == 0:
         return system.decoded(system.encoded(_fitting(system, given)))
     start, x = (formulation.start, noise) if noise is not None else _start(system, given, count, drawing, rng)
     made = system.decoded(sample(formulation.path, denoise, formulation.solver(), formulation.grid(drawing.steps, start), x, rng))
-    return made if kept is None else torch.lerp(made, *kept)  # exact where the sampler has rounded
+    return made if known is None else known(made)  # exact where the sampler has rounded
 
 
 def _start(system: System, given: Tensor | None, count: int, drawing: Drawing, rng: Rng) -> tuple[float, Tensor]:

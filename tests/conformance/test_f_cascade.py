@@ -104,6 +104,29 @@ def test_F1_time_grows_around_the_given_frames(frames, measured, rng):
         draw(own, Condition(), 3, Drawing(4, 2.0))
 
 
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_F8_what_is_made_of_a_true_picture_has_its_means(guidance, measured, rng):
+    """Where what is given is taken for true (level 0), so are means over squares of what is made; the rest is the network's. A stage that
+    forgives is not held to them."""
+    low = torch.randn(3, 1, 2, 4, 4, generator=rng)
+    made = draw(system((1, 2, 8, 8), Scale(2), 0.0), Condition(), 3, Drawing(4, guidance), low=low)
+    measured("F8", "change of means over squares of a true picture", (Scale(2).lowered(made) - low).abs().max().item(), FLOAT32_LAYER)
+    assert_close(Scale(2).lowered(made), low, FLOAT32_LAYER)
+    assert (made - low.repeat_interleave(2, -1).repeat_interleave(2, -2)).abs().mean() > 0.1
+    forgiving = draw(system((1, 2, 8, 8), Scale(2), 0.2), Condition(), 3, Drawing(4, guidance), low=low)
+    assert (Scale(2).lowered(forgiving) - low).abs().mean() > 0.1
+
+
+def test_F8_right_means_bring_any_picture_nearer_to_the_truth(rng):
+    """The squared error falls by that of the means, which is all that is known to be wrong."""
+    truth, guess = torch.randn(2, 4, 3, 8, 8, generator=rng, dtype=torch.float64)
+    scale = Scale(4)
+    low, fitted = scale.lowered(truth), scale.fitted(guess, scale.lowered(truth))
+    of_means = 16 * (scale.lowered(guess) - low).square().sum()
+    assert_close((guess - truth).square().sum() - (fitted - truth).square().sum(), of_means, 1e-12)
+    assert_close(scale.fitted(fitted, low), fitted, 1e-12)
+
+
 def test_F1_stages_are_drawn_in_turn(rng):
     """What a stage makes is what the next is given; frames of an earlier stage stay to the end while only time grows."""
     later = {(1, 4, 4, 4): Scale(1, 2), (1, 8, 4, 4): Scale(1, 2), (1, 8, 8, 8): Scale(2)}

@@ -7,7 +7,6 @@ STRUCTGEN_CASCADE names the file of a cascade of moving digits (configs/video_ca
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -131,34 +130,37 @@ def other_of_class(labels: np.ndarray, row: int) -> int:
     return int(rows[(np.flatnonzero(rows == row)[0] + 1) % len(rows)])
 
 
+BICUBIC = ("bicubic", "fitted")
+
+
 @pytest.fixture(scope="module")
 def enlarged() -> dict[str, torch.Tensor]:
     """Pictures whose base was never seen, made from their clean halves: by the shipped second super-resolution of unCLIP in four steps, and
-    by bicubic enlargement."""
+    by bicubic enlargement, as it is and with means over squares that are right too."""
     system, truth = load(model_file(Path("emoji_32")), System), read_set(SHIPPED / "emoji_unseen.npz").part(True).tensor()
-    lower = system.config.lower
-    system.config = replace(system.config, lower=replace(lower, level=0.0))
-    low = lower.scale.lowered(truth)
-    made = draw(system, Condition(), len(truth), Drawing(4, 1.0), low=low)
+    scale = system.config.lower.scale
+    low = scale.lowered(truth)
+    made = draw(system, Condition(), len(truth), Drawing(4, 1.0, level=0.0), low=low)
     bicubic = F.interpolate(low, size=truth.shape[-2:], mode="bicubic")
-    return {"truth": truth, "made": made.clamp(-1, 1), "bicubic": bicubic.clamp(-1, 1)}
+    made, bicubic, fitted = (x.clamp(-1, 1) for x in (made, bicubic, scale.fitted(bicubic, low)))
+    return {"truth": truth, "made": made, "bicubic": bicubic, "fitted": fitted}
 
 
 @pytest.mark.slow
 def test_F8_enlarged_pixels_are_nearer_to_the_truth_than_bicubic_ones(measured, enlarged):
     """The ratio of peak signal to noise, the mean over pictures."""
-    errors = [(enlarged[name] - enlarged["truth"]).square().flatten(1).mean(1).clamp(min=1e-6) for name in ("made", "bicubic")]
+    errors = [(enlarged[name] - enlarged["truth"]).square().flatten(1).mean(1).clamp(min=1e-6) for name in ("made", *BICUBIC)]
     ratios = [(10 * (4 / error).log10()).mean().item() for error in errors]
-    measured("F8", f"signal to noise of {len(enlarged['truth'])} unseen pictures enlarged to 32 x 32, dB", *ratios, "threshold: bicubic")
-    assert ratios[0] > ratios[1]
+    what = f"signal to noise of {len(enlarged['truth'])} unseen pictures enlarged to 32 x 32, dB"
+    measured("F8", what, ratios[0], max(ratios[1:]), "threshold: bicubic")
+    assert ratios[0] > max(ratios[1:])
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="the classifier finds bicubic pictures nearer: four minutes of training draw no fine lines")
 def test_F8_enlarged_features_are_nearer_to_the_truth_than_bicubic_ones(measured, enlarged):
     """The distance of the features of the shipped classifier of emoji, the mean over pictures."""
     judge = load(model_file(Path("emoji_judge")), Judge)
     wanted = judge.features(enlarged["truth"])
-    distances = [(judge.features(enlarged[name]) - wanted).square().sum(1).sqrt().mean().item() for name in ("made", "bicubic")]
-    measured("F8", "distance of features to those of the true pictures", *distances, "threshold: bicubic")
-    assert distances[0] < distances[1]
+    distances = [(judge.features(enlarged[name]) - wanted).square().sum(1).sqrt().mean().item() for name in ("made", *BICUBIC)]
+    measured("F8", "distance of features to those of the true pictures", distances[0], min(distances[1:]), "threshold: bicubic")
+    assert distances[0] < min(distances[1:])
