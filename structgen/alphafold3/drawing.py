@@ -10,13 +10,13 @@ import torch
 
 from structgen.alphafold3.config import Sampling
 from structgen.alphafold3.handedness import right_handed
-from structgen.alphafold3.holding import NOTHING_FORCED, Forced, held, holds_of
+from structgen.alphafold3.holding import NOTHING_FORCED, Forced, holds_of
 from structgen.alphafold3.model import AlphaFold3
 from structgen.alphafold3.relaxation import relaxed
 from structgen.alphafold3.sampling import CentreRandomAugmentation, first_state, sampling_schedule
 from structgen.errors import NumericalError
 from structgen.features.batch import Batch
-from structgen.generative import Rng, normal_like, sample
+from structgen.generative import Denoise, Rng, normal_like, projected, sample
 from structgen.typing import Float, Tensor
 
 
@@ -39,10 +39,11 @@ def draw_atoms(
     path = network.denoiser.path
     times, solver = sampling_schedule(sampling, network.config.diffusion.sigma_data, path)
     holds = holds_of(batch, sampling.held, forced) if sampling.held or forced else None
+    denoise: Denoise = partial(network.denoiser, cond=condition)
     noise = normal_like(torch.zeros(samples, batch.atoms, 3, device=batch.atom_mask.device), rng)
     atoms = sample(
         path,
-        held(path, partial(network.denoiser, cond=condition), holds),
+        denoise if holds is None else projected(path, denoise, holds),
         solver,
         times,
         first_state(path, times, noise),

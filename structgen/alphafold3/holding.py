@@ -3,7 +3,7 @@
 A network that was trained briefly moves away from a template that was right to begin with. What a template is worth is known: cores of
 two proteins of identity f differ by about 0.40 exp(1.87 (1 - f)) angstrom (Chothia & Lesk 1986). So at every step of a sampler the data
 that the network predicts is moved to the nearest one whose CA atoms lie within a radius of the template, which is laid on it first: the
-projection onto what is allowed, as in samplers of linear inverse problems. Where no template lies, and inside the radius, the network
+projection onto what is allowed (`generative.guidance.projected`). Where no template lies, and inside the radius, the network
 decides. A job may also force a template and give the radius itself (Boltz's `force` and `threshold`).
 """
 
@@ -19,8 +19,6 @@ import torch
 from structgen.alphafold3.labels import PROTEIN
 from structgen.alphafold3.losses import weighted_rigid_align
 from structgen.features.batch import Batch
-from structgen.generative.denoiser import Denoise
-from structgen.generative.path import Endpoints, Path, Time, X
 from structgen.typing import Bool, Float, Int, Tensor
 
 Forced = Mapping[tuple[int, int], float]
@@ -97,14 +95,3 @@ def _radius(same: Bool[Tensor, " k"], scale: float) -> float:
     if len(same) < FEWEST or same.double().mean() < TWILIGHT:
         return 0.0
     return scale * expected_deviation(same.double().mean().item())
-
-
-def held(path: Path, denoise: Denoise, holds: Holds | None) -> Denoise:
-    """A guidance: predicted data is moved to where it is allowed."""
-    if holds is None:
-        return denoise
-
-    def guided(x: X, t: Time, s: Time) -> Endpoints:
-        return path.from_data(holds(denoise(x, t, s).data), x, t)
-
-    return guided

@@ -36,7 +36,7 @@ from structgen.generative.distill import (
 )
 from structgen.generative.divergence import Divergence, normal_probes, sign_probes
 from structgen.generative.ema import Ema
-from structgen.generative.guidance import Drop, autoguidance, classifier, classifier_free, classifier_free_at_once, potential
+from structgen.generative.guidance import Drop, autoguidance, classifier, classifier_free, classifier_free_at_once, potential, projected
 from structgen.generative.interpolate import slerp
 from structgen.generative.latent import Latent
 from structgen.generative.likelihood import Bins, bits_per_dimension, log_likelihood
@@ -234,6 +234,7 @@ __all__ = [
     "one_probe",
     "over",
     "potential",
+    "projected",
     "reflow_pairs",
     "sample",
     "sample_adaptive",

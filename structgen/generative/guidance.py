@@ -79,6 +79,16 @@ def potential(path: Path, denoise: Denoise, energy: Energy, scale: float = 1.0) 
     return guided
 
 
+def projected(path: Path, denoise: Denoise, project: Callable[[X], X]) -> Denoise:
+    """The prediction of data, moved to the nearest that is allowed (Wang et al. 2022, DDNM, eq. 13): what is known to be true of the data
+    is true of every prediction, and of the sample where that is the last one. Needs sigma > 0."""
+
+    def guided(x: X, t: Time, s: Time) -> Endpoints:
+        return path.from_data(project(denoise(x, t, s).data), x, t)
+
+    return guided
+
+
 @dataclass(frozen=True)
 class Drop:
     """An objective in which each example loses its condition with probability `rate`, so that one network learns both laws (Ho & Salimans

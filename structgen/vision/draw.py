@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from structgen.errors import ConfigError
-from structgen.generative import Denoise, Rng, classifier_free_at_once, generators, normal_like, sample
+from structgen.generative import Denoise, Rng, classifier_free_at_once, generators, normal_like, projected, sample
 from structgen.vision.condition import Condition, empty_and_given, says_something
-from structgen.vision.editing import moved, start_from, start_time
+from structgen.vision.editing import start_from, start_time
 from structgen.vision.system import System
 
 Change: TypeAlias = Callable[[Denoise], Denoise]
@@ -74,7 +74,7 @@ def draw(
         lower = lower if drawing.level is None else replace(lower, level=drawing.level)
         cond, known = lower.of_sample(cond, low, system.config.size, rng), lower.known(low, system.config.size)
     denoise = change(guided(system, cond, count, drawing.guidance))
-    denoise = denoise if known is None else moved(formulation.path, denoise, known)
+    denoise = denoise if known is None else projected(formulation.path, denoise, known)
     if given is not None and drawing.strength == 0:
         return system.decoded(system.encoded(_fitting(system, given)))
     start, x = (formulation.start, noise) if noise is not None else _start(system, given, count, drawing, rng)

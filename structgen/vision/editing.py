@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from structgen.errors import ConfigError
-from structgen.generative import Denoise, Endpoints, Path, Rng, Time, X, normal_like, sample, slerp
+from structgen.generative import Denoise, Endpoints, Path, Rng, X, normal_like, projected, sample, slerp
 from structgen.vision.formulations import Formulation
 
 
@@ -27,17 +25,7 @@ def start_time(formulation: Formulation, strength: float) -> float:
 
 def keeping(path: Path, denoise: Denoise, known: X, mask: Tensor) -> Denoise:
     """The prediction of data is `known` where `mask` [b, 1 or c, *size] is 1: inpainting."""
-    return moved(path, denoise, lambda data: torch.lerp(data, known, mask))
-
-
-def moved(path: Path, denoise: Denoise, to: Callable[[X], X]) -> Denoise:
-    """The prediction of data, moved `to` what is known to be true of it (Wang et al. 2022, DDNM, eq. 13). The last prediction is the
-    sample, so what is known is true of it exactly."""
-
-    def known(x: X, t: Time, s: Time) -> Endpoints:
-        return path.from_data(to(denoise(x, t, s).data), x, t)
-
-    return known
+    return projected(path, denoise, lambda data: torch.lerp(data, known, mask))
 
 
 def inverted(formulation: Formulation, denoise: Denoise, data: X, steps: int, rng: Rng) -> X:

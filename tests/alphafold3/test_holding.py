@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from structgen.alphafold3.config import Config, tiny
-from structgen.alphafold3.holding import CA, FEWEST, expected_deviation, held, holds_of
+from structgen.alphafold3.holding import CA, FEWEST, expected_deviation, holds_of
 from structgen.alphafold3.losses import weighted_rigid_align
 from structgen.alphafold3.model import AlphaFold3, Model
 from structgen.features.batch import Batch
-from structgen.generative import VarianceExploding
+from structgen.generative import VarianceExploding, projected
 from structgen.generative.path import Endpoints
 from structgen.predict import fold
 from tests.structures import batch_of, tokens_of
@@ -104,7 +104,7 @@ def test_a_residue_is_held_by_the_first_template_alone(rng: torch.Generator) -> 
 
 
 def test_guided_data_lies_on_the_line_through_the_state(rng: torch.Generator) -> None:
-    """Guidance changes the data and keeps x_t = alpha data + sigma noise; nothing to hold: the same function."""
+    """Guidance changes the data and keeps x_t = alpha data + sigma noise."""
     batch, _ = templated(rng)
     path, atoms, t = VarianceExploding(), drawn(batch, rng), torch.full((3,), 2.5, dtype=torch.float64)
     holds, guess = holds_of(batch, 1.0), drawn(batch, rng)
@@ -112,8 +112,8 @@ def test_guided_data_lies_on_the_line_through_the_state(rng: torch.Generator) ->
     def denoise(x: Tensor, t: Tensor, s: Tensor) -> Endpoints:
         return path.from_data(guess, x, t)
 
-    assert holds is not None and held(path, denoise, None) is denoise
-    ends = held(path, denoise, holds)(atoms, t, t)
+    assert holds is not None
+    ends = projected(path, denoise, holds)(atoms, t, t)
     assert_close(ends.data, holds(guess), FLOAT64_IDENTITY)
     assert_close(path.state(ends, t), atoms, FLOAT64_IDENTITY)
 

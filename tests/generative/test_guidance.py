@@ -14,6 +14,7 @@ from structgen.generative import (
     classifier_free,
     normal_like,
     potential,
+    projected,
     sample,
 )
 from structgen.generative.times import uniform
@@ -38,6 +39,7 @@ def test_guided_endpoints_lie_on_the_line_through_the_state(path, rng):
         classifier_free(other, one, 3.0),
         autoguidance(other, one, 1.5),
         potential(path, one, lambda data, t: (data - 1).square().sum(1)),
+        projected(path, one, lambda data: data.clamp(max=0)),
     ):
         ends = guided(x, t, t)
         assert_close(path.state(ends, t) / x.abs().max(), x / x.abs().max(), 1e-10)
@@ -61,6 +63,19 @@ def test_potential_of_zero_changes_nothing(rng):
     x, t = states(path, rng)
     plain, found = Mixture().denoise(path, x, t), potential(path, Mixture().denoiser(path), lambda data, t: 0 * data.sum(1))(x, t, t)
     assert_close(found.data, plain.data, FLOAT64_IDENTITY)
+
+
+def test_projected_samples_are_what_is_allowed(rng):
+    """Of a Gaussian with independent coordinates the first is known: it ends there exactly, and the others are those of the free sample."""
+    path, law = VariancePreserving(), Gaussian()
+    times, start = uniform(20, 1.0, 0.0), normal_like(torch.empty(5, 3, dtype=F64), rng)
+
+    def project(data: torch.Tensor) -> torch.Tensor:
+        return torch.cat([torch.full_like(data[:, :1], 0.7), data[:, 1:]], 1)
+
+    free, known = (sample(path, d, Ddim(), times, start, rng) for d in (law.denoiser(path), projected(path, law.denoiser(path), project)))
+    assert (free[:, 0] - 0.7).abs().min() > 1e-3
+    assert_close(known, project(free), FLOAT64_IDENTITY)
 
 
 def test_guidance_works_where_no_gradients_are_kept(rng):
