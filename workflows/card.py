@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -81,13 +82,19 @@ def write_card(
 ) -> None:
     """Write the card, and copies of the pictures of the evaluation's folder and of the runs' curves beside it, those that there are.
 
-    Raises `InputError` if the log of a training run cannot be read.
+    `training` holds folders of runs, or an earlier card of the model: what it says of its runs is taken over, curves too, where their
+    folders are gone. Raises `InputError` if the log of a run, or the card, cannot be read.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    runs = [run_time(folder) for folder in training]
     shown = [(evaluation / f"{name}.png", name, text) for name, text in PICTURES.items()] if evaluation else []
-    shown += [(folder / "curves.png", f"{folder.name}_curves", f"Losses of `{folder.name}`") for folder in training]
-    pictures = []
+    runs, pictures = [], list[str]()
+    for source in training:
+        if source.suffix == ".md":
+            runs.append(_said(source))
+            shown += _curves(source)
+        else:
+            runs.append(run_time(source))
+            shown.append((source / "curves.png", f"{source.name}_curves", f"Losses of `{source.name}`"))
     for source, name, text in shown:
         if source.is_file():
             copy = path.with_name(f"{summary['protocol']['model']}_{name}.png")
@@ -145,6 +152,24 @@ def _judged(summary: Row) -> str:
     kind = "primary chains (one a cluster, well resolved, 40-350 residues)" if protocol["primary"] else "chains"
     choice = ", the first by the sha256 of their names" if summary["limit"] else ""
     return f"{chains} {kind} of `{protocol['split']}`{choice}; {summary['seconds'] / 60:.0f} minutes"
+
+
+def _said(card: Path) -> str:
+    """What a card says of the training runs."""
+    try:
+        text = card.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError("cannot read an earlier card", where=str(card), found=str(error)) from error
+    found = re.search(r"^\| training \| (.*) \|$", text, re.MULTILINE)
+    if not found:
+        raise InputError("not a card that an evaluation wrote", where=str(card), found="no row `training`", remedy="name folders of runs")
+    return found[1]
+
+
+def _curves(card: Path) -> list[tuple[Path, str, str]]:
+    """Pictures of a card's training runs: file, name and title."""
+    shown = re.findall(r"^(Losses of `[^`]+`):\n\n!\[(\w+)\]\(([\w.-]+)\)$", card.read_text(encoding="utf-8"), re.MULTILINE)
+    return [(card.parent / file, name, title) for title, name, file in shown]
 
 
 def run_time(folder: Path) -> str:

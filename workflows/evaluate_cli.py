@@ -47,7 +47,9 @@ def evaluate_structures(
     threads: ThreadsOption = 0,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="RUN/evaluation, or runs/<model>_<split> when not given.")] = None,
     card: Annotated[Path | None, typer.Option(metavar="FILE.md", help="Write the model's card here.")] = None,
-    training: Annotated[list[Path] | None, typer.Option(metavar="DIR", help="Folders of the training runs, for the card.")] = None,
+    training: Annotated[
+        list[Path] | None, typer.Option(metavar="DIR|CARD.md", help="Training runs, for the card; an earlier card for runs that are gone.")
+    ] = None,
     hardware: Annotated[str, typer.Option(help="What the training was made on, for the card.")] = "not recorded",
     trained_on: Annotated[str, typer.Option(help="What it was trained on, for the card; the set's training chains when not given.")] = "",
     set_: SetOption = None,

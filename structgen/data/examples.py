@@ -31,7 +31,8 @@ class TemplateDraws:
 
     slots: int = 0  # of the batch; 0: none at all
     keep: float = 0.6  # of the protein chains; the others have none
-    simulated: float = 0.25  # of the chains with relatives are shown simulated ones instead; those without relatives always
+    simulated: float = 0.25  # of the chains with relatives are shown simulated ones instead
+    orphans: bool = True  # chains without relatives are shown simulated ones; else none
     candidates: int = 20  # relatives that are drawn from
     max_identity: float = 0.95  # relatives more like the chain than this are its own structure again
     min_coverage: float = 0.1
@@ -169,6 +170,8 @@ def _of_chain(
     if found and rng.random() >= settings.simulated:
         count = min(int(rng.integers(1, len(found) + 1)), settings.slots)
         return [lay_relative(found[i], dataset.entry(found[i].entry), len(tokens)) for i in rng.permutation(len(found))[:count]]
+    if not found and not settings.orphans:
+        return []
     native = backbone_rows(entry, tokens)
     return [simulate(native, settings.simulation, rng) for _ in range(int(rng.integers(1, settings.slots + 1)))]
 

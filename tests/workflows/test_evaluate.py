@@ -247,6 +247,14 @@ def test_card_says_what_was_measured(chains: ChainSet, model: Model, tmp_path: P
         for scores in summary["evidence"][part]["accuracy"].values():
             assert all(scores[name][0] is None or f"{scores[name][0]:.{1 if name == 'rmsd' else 3}f}" in text for name in ACCURACY)
     assert not re.search(r"\{[a-z_]+\}|None|nan", text)
+    own = tmp_path / "weights" / "README.md"
+    write_card(tmp_path / "again" / "README.md", summary, [own, run], "one core")  # the run's folder may be gone by now: the card has it
+    again = (tmp_path / "again" / "README.md").read_text()
+    assert "| training | `train_small`: 80 steps, 4 minutes; `train_small`: 80 steps, 4 minutes |" in again
+    assert (tmp_path / "again" / f"{model.name}_train_small_curves.png").read_bytes() == b"curves"
+    (tmp_path / "other.md").write_text("# Another text\n")
+    with pytest.raises(InputError, match="not a card"):
+        write_card(tmp_path / "card.md", summary, [tmp_path / "other.md"], "one core")
     alone = summary | {"evidence": {"sequence": summary["evidence"]["sequence"]}}
     assert "With a profile" not in card(alone, [], "one core")
     assert "| trained on | three chains |" in card(alone, [], "one core", "three chains")
