@@ -80,7 +80,8 @@ def holds_of(batch: Batch, scale: float, forced: Forced = NOTHING_FORCED) -> Hol
     quarter of its residues are the same, or few are left of it. None where nothing is held.
     """
     slots = [(chain, slot) for slot in range(batch.template_restype.shape[1]) for chain in range(int(batch.asym_id.max()))]
-    held, free = list[Hold](), (batch.kind[0] == PROTEIN) & batch.token_mask[0]
+    whole = torch.bincount(batch.atom_to_token[0], minlength=batch.tokens) > 1  # atoms of modified residues are tokens without a CA
+    held, free = list[Hold](), (batch.kind[0] == PROTEIN) & batch.token_mask[0] & whole
     for chain, slot in sorted(slots, key=lambda at: at not in forced):
         own = batch.template_frame_mask[0, slot] & free & (batch.asym_id[0] == chain + 1)
         radius = forced.get((chain, slot)) or _radius(batch.template_restype[0, slot][own] == batch.restype[0][own], scale)

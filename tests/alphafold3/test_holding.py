@@ -13,7 +13,10 @@ from structgen.alphafold3.config import Config, tiny
 from structgen.alphafold3.holding import CA, FEWEST, expected_deviation, holds_of
 from structgen.alphafold3.losses import weighted_rigid_align
 from structgen.alphafold3.model import AlphaFold3, Model
+from structgen.features.atoms import build_atoms
 from structgen.features.batch import Batch
+from structgen.features.job import Chain, Job, Kind, Modification
+from structgen.features.tokens import tokenise
 from structgen.generative import VarianceExploding, projected
 from structgen.generative.path import Endpoints
 from structgen.predict import fold
@@ -132,6 +135,19 @@ def test_samples_end_within_the_radius(rng: torch.Generator) -> None:
         laid = weighted_rigid_align(place.expand_as(here), here, torch.ones(here.shape[:2]))
         worst[scale] = (here - laid).norm(dim=-1).max().item()
     assert worst[0.0] > 3 and worst[1.0] < 1.02 * expected_deviation(1.0)
+
+
+def test_atoms_of_a_modified_residue_are_free(rng: torch.Generator) -> None:
+    """They are tokens of their own with the template's CA as theirs: held, all of them would end on one point."""
+    chain = Chain("A", Kind.PROTEIN, CHAIN, (Modification(6, "SEP"),))
+    batch = batch_of(tokenise(build_atoms(Job(name="made", slug="made", chains=(chain,), source="made"))))
+    n = batch.tokens
+    assert n > len(CHAIN) + 5
+    slot = {"restype": batch.restype[:, None], "frame": torch.randn(1, 1, n, 3, 3, generator=rng), "frame_mask": torch.ones(1, 1, n) > 0}
+    holds = holds_of(replace(batch, **{f"template_{name}": x for name, x in slot.items()}), 1.0)
+    assert holds is not None and len(holds.holds[0].atom) == len(CHAIN) - 1
+    moved = holds(torch.zeros(1, batch.atoms, 3))
+    assert moved[0, torch.bincount(batch.atom_to_token[0])[batch.atom_to_token[0]] == 1].abs().max() == 0
 
 
 def test_forced_templates_come_first(rng: torch.Generator) -> None:
