@@ -9,6 +9,7 @@ from math import pi
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from structgen.generative.path import Path, Time
 
@@ -58,16 +59,25 @@ class Betas(ABC):
     """A rate of decay beta(t) of the signal, given by what it leaves: alpha = exp(-(integral of beta from 0 to t) / 2)."""
 
     @abstractmethod
-    def alpha(self, t: Time) -> Time:
-        """The share of data that is left."""
+    def alpha_variance(self, t: Time) -> tuple[Time, Time]:
+        """The share of data that is left, and 1 - alpha^2 without cancellation near t = 0; samplers ask for both at every step."""
 
     @abstractmethod
     def alpha_rate(self, t: Time) -> Time:
         """d alpha / dt = -beta alpha / 2, finite where alpha is 0."""
 
-    @abstractmethod
+    def alpha(self, t: Time) -> Time:
+        """The share of data that is left."""
+        return self.alpha_variance(t)[0]
+
     def variance(self, t: Time) -> Time:
-        """1 - alpha^2, without cancellation near t = 0."""
+        """1 - alpha^2."""
+        return self.alpha_variance(t)[1]
+
+
+def decayed(integral: Tensor) -> tuple[Time, Time]:
+    """alpha = exp(-integral / 2) and 1 - alpha^2, for the integral of beta."""
+    return torch.exp(integral * -0.5), -torch.expm1(-integral)
 
 
 @dataclass(frozen=True)
@@ -77,17 +87,11 @@ class LinearBetas(Betas):
     beta_min: float = 0.1
     beta_max: float = 20.0
 
-    def _integral(self, t: Time) -> Time:
-        return t * (self.beta_min + t * (self.beta_max - self.beta_min) / 2)
-
-    def alpha(self, t: Time) -> Time:
-        return torch.exp(-self._integral(t) / 2)
+    def alpha_variance(self, t: Time) -> tuple[Time, Time]:
+        return decayed(t * (self.beta_min + t * ((self.beta_max - self.beta_min) / 2)))
 
     def alpha_rate(self, t: Time) -> Time:
         return -(self.beta_min + t * (self.beta_max - self.beta_min)) * self.alpha(t) / 2
-
-    def variance(self, t: Time) -> Time:
-        return -torch.expm1(-self._integral(t))
 
 
 @dataclass(frozen=True)
@@ -104,16 +108,13 @@ class CosineBetas(Betas):
     def _first(self) -> float:
         return self.offset * self._speed  # u_0
 
-    def alpha(self, t: Time) -> Time:
-        return torch.sin((1 - t) * self._speed) / math.cos(self._first)
+    def alpha_variance(self, t: Time) -> tuple[Time, Time]:
+        """1 - alpha^2 is cos^2 u_0 - cos^2 u over cos^2 u_0, as a product."""
+        turn, kept = t * self._speed, math.cos(self._first)  # u - u_0
+        return torch.sin((1 - t) * self._speed) / kept, torch.sin(turn) * torch.sin(turn + 2 * self._first) / kept**2
 
     def alpha_rate(self, t: Time) -> Time:
         return -self._speed * torch.cos((1 - t) * self._speed) / math.cos(self._first)
-
-    def variance(self, t: Time) -> Time:
-        """cos^2 u_0 - cos^2 u as a product."""
-        turn = t * self._speed  # u - u_0
-        return torch.sin(turn) * torch.sin(turn + 2 * self._first) / math.cos(self._first) ** 2
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,8 @@ class VariancePreserving(Path):
     betas: Betas = LinearBetas()
 
     def alpha_sigma(self, t: Time) -> tuple[Time, Time]:
-        return self.betas.alpha(t), self.betas.variance(t).sqrt()
+        alpha, variance = self.betas.alpha_variance(t)
+        return alpha, variance.sqrt()
 
     def rates(self, t: Time) -> tuple[Time, Time]:
         alpha, sigma = self.alpha_sigma(t)
@@ -138,7 +140,7 @@ class SubVariancePreserving(Path):
     betas: Betas = LinearBetas()
 
     def alpha_sigma(self, t: Time) -> tuple[Time, Time]:
-        return self.betas.alpha(t), self.betas.variance(t)
+        return self.betas.alpha_variance(t)
 
     def rates(self, t: Time) -> tuple[Time, Time]:
         alpha_rate = self.betas.alpha_rate(t)

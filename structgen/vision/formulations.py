@@ -42,7 +42,7 @@ from structgen.generative import (
     over,
     velocity_error,
 )
-from structgen.generative.paths import Betas
+from structgen.generative.paths import Betas, decayed
 from structgen.generative.times import log_snr, then_data, uniform
 from structgen.generative.weights import Constant, Edm, Snr
 
@@ -87,19 +87,13 @@ class RootLinearBetas(Betas):
     def _slope(self) -> float:
         return math.sqrt(self.beta_max) - math.sqrt(self.beta_min)
 
-    def _integral(self, t: Time) -> Time:
-        """Of beta from 0 to t, as a polynomial without a difference of cubes."""
+    def alpha_variance(self, t: Time) -> tuple[Time, Time]:
+        """The integral of beta is a polynomial, without a difference of cubes."""
         root, slope = math.sqrt(self.beta_min), self._slope
-        return t * (root**2 + t * slope * (root + t * slope / 3))
-
-    def alpha(self, t: Time) -> Time:
-        return torch.exp(-self._integral(t) / 2)
+        return decayed(t * (root**2 + t * (root * slope + t * (slope**2 / 3))))
 
     def alpha_rate(self, t: Time) -> Time:
         return -self._root(t).square() * self.alpha(t) / 2
-
-    def variance(self, t: Time) -> Time:
-        return -torch.expm1(-self._integral(t))
 
 
 @dataclass(frozen=True)
