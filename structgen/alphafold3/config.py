@@ -205,7 +205,7 @@ class Sampling:
     step_scale: float = 1.5
     last_sigma: Literal["sigma_min", "zero"] = "sigma_min"
     right_handed: bool = False  # mirror samples whose chains wind to the left (`handedness`)
-    held: float = 0.0  # CA atoms lie within so many expected deviations of where the best template has them (`holding`); 0: anywhere
+    held: float = 0.0  # backbones lie within so many expected deviations of where the best template has them (`holding`); 0: anywhere
     relaxed: bool = False  # move atoms to the nearest coordinates with the lengths, angles and hands of chemistry (`relaxation`)
 
 

@@ -1,10 +1,10 @@
-"""Samples held to their templates: how far a CA atom may lie from where a template puts it.
+"""Samples held to their templates: how far a backbone may lie from where a template puts it.
 
 A network that was trained briefly moves away from a template that was right to begin with. What a template is worth is known: cores of
 two proteins of identity f differ by about 0.40 exp(1.87 (1 - f)) angstrom (Chothia & Lesk 1986). So at every step of a sampler the data
-that the network predicts is moved to the nearest one whose CA atoms lie within a radius of the template, which is laid on it first: the
-projection onto what is allowed (`generative.guidance.projected`). Where no template lies, and inside the radius, the network
-decides. A job may also force a template and give the radius itself (Boltz's `force` and `threshold`).
+that the network predicts is moved to the nearest one whose N, CA and C lie within a radius of the template, which is laid on it by its
+CA atoms first: the projection onto what is allowed (`generative.guidance.projected`). Where no template lies, and inside the radius, the
+network decides. A job may also force a template and give the radius itself (Boltz's `force` and `threshold`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from structgen.features.batch import Batch
 from structgen.typing import Bool, Float, Int, Tensor
 
 Forced = Mapping[tuple[int, int], float]
-"""(chain, slot), both from 0 -> angstrom: templates that a job forces, and how near CA atoms must stay."""
+"""(chain, slot), both from 0 -> angstrom: templates that a job forces, and how near backbones must stay."""
 NOTHING_FORCED: Forced = MappingProxyType({})
 
 CA = 1  # of a template's N, CA, C
@@ -38,32 +38,33 @@ def expected_deviation(identity: float) -> float:
 
 @dataclass(frozen=True)
 class Hold:
-    """One template of a job (b = 1) and how near CA atoms stay."""
+    """One template of a job (b = 1) on k residues, and how near their backbones stay."""
 
-    atom: Int[Tensor, " k"]  # the CA atoms that are held
-    place: Float[Tensor, "k 3"]  # where the template has them
+    token: Int[Tensor, " k"]
+    place: Float[Tensor, "k 3 3"]  # N, CA, C of the template
     radius: float  # angstrom
 
 
 @dataclass(frozen=True)
 class Holds:
-    """The templates of a job; no atom is held by two."""
+    """The templates of a job; no residue is held by two."""
 
     holds: tuple[Hold, ...]
     atom_to_token: Int[Tensor, " l"]
-    centre_atom: Int[Tensor, " n"]
+    frame_atoms: Int[Tensor, "n 3"]  # N, CA, C
 
     def __call__(self, atoms: Float[Tensor, "s l 3"]) -> Float[Tensor, "s l 3"]:
-        """The samples with every held CA atom at most its radius from its place, and the other atoms of its residue moved along."""
-        moves = torch.zeros_like(atoms[:, self.centre_atom])
-        token = self.atom_to_token
+        """The samples with N, CA and C of every held residue at most the radius from their places; its other atoms move as CA does."""
+        of_tokens, own = torch.zeros_like(atoms[:, self.frame_atoms[:, CA]]), torch.zeros_like(atoms)
         for hold in self.holds:
-            here = atoms[:, hold.atom]
-            weight = torch.ones(here.shape[:2], dtype=here.dtype, device=here.device)
-            away = weighted_rigid_align(hold.place.expand_as(here), here, weight) - here
-            distance = away.norm(dim=-1, keepdim=True)
-            moves[:, token[hold.atom]] = away * (1 - hold.radius / distance.clamp_min(1e-6)).clamp_min(0)
-        return atoms + moves[:, token]
+            backbone = self.frame_atoms[hold.token]
+            here, weight = atoms[:, backbone], torch.zeros(len(atoms), *backbone.shape, dtype=atoms.dtype, device=atoms.device)
+            weight[..., CA] = 1
+            laid = weighted_rigid_align(hold.place.expand_as(here).flatten(1, 2), here.flatten(1, 2), weight.flatten(1, 2)).view_as(here)
+            distance = (laid - here).norm(dim=-1, keepdim=True)
+            moves = (laid - here) * (1 - hold.radius / distance.clamp_min(1e-6)).clamp_min(0)
+            of_tokens[:, hold.token], own[:, backbone] = moves[:, :, CA], moves - moves[:, :, CA, None]
+        return atoms + of_tokens[:, self.atom_to_token] + own
 
     def settled(self, atoms: Float[Tensor, "s l 3"]) -> Float[Tensor, "s l 3"]:
         """The same again and again: a template lies a little otherwise on what was moved."""
@@ -87,8 +88,8 @@ def holds_of(batch: Batch, scale: float, forced: Forced = NOTHING_FORCED) -> Hol
         radius = forced.get((chain, slot)) or _radius(batch.template_restype[0, slot][own] == batch.restype[0][own], scale)
         if radius and own.any():
             free = free & ~own
-            held.append(Hold(batch.centre_atom[0][own], batch.template_frame[0, slot][own, CA], radius))
-    return Holds(tuple(held), batch.atom_to_token[0], batch.centre_atom[0]) if held else None
+            held.append(Hold(own.nonzero()[:, 0], batch.template_frame[0, slot][own], radius))
+    return Holds(tuple(held), batch.atom_to_token[0], batch.frame_atoms[0]) if held else None
 
 
 def _radius(same: Bool[Tensor, " k"], scale: float) -> float:

@@ -32,6 +32,7 @@ class TemplateDraws:
     slots: int = 0  # of the batch; 0: none at all
     keep: float = 0.6  # of the protein chains; the others have none
     simulated: float = 0.25  # of the chains with relatives are shown simulated ones instead
+    best: bool = False  # the best relatives in their order, as predictions are given them, instead of a random choice
     orphans: bool = True  # chains without relatives are shown simulated ones; else none
     candidates: int = 20  # relatives that are drawn from
     max_identity: float = 0.95  # relatives more like the chain than this are its own structure again
@@ -168,8 +169,9 @@ def _of_chain(
         if relative.identity <= settings.max_identity and relative.coverage >= settings.min_coverage
     ][: settings.candidates]
     if found and rng.random() >= settings.simulated:
-        count = min(int(rng.integers(1, len(found) + 1)), settings.slots)
-        return [lay_relative(found[i], dataset.entry(found[i].entry), len(tokens)) for i in rng.permutation(len(found))[:count]]
+        count = settings.slots if settings.best else min(int(rng.integers(1, len(found) + 1)), settings.slots)
+        order = range(len(found)) if settings.best else rng.permutation(len(found)).tolist()
+        return [lay_relative(found[i], dataset.entry(found[i].entry), len(tokens)) for i in order[:count]]
     if not found and not settings.orphans:
         return []
     native = backbone_rows(entry, tokens)

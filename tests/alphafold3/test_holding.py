@@ -28,15 +28,23 @@ HELD = slice(3, 17)  # residues that the template covers
 
 
 def templated(rng: torch.Generator, *, same: float = 1.0, dtype: torch.dtype = torch.float64) -> tuple[Batch, Tensor]:
-    """One chain with one template on residues 3 to 16, of which a share are the same, and the template's CA atoms [14, 3]."""
+    """One chain with one template on residues 3 to 16, of which a share are the same, and the template's N, CA and C [14, 3, 3]."""
     batch = batch_of(tokens_of(CHAIN))
     n, covered = len(CHAIN), torch.arange(len(CHAIN))[HELD]
     walk = torch.nn.functional.normalize(torch.randn(n, 3, generator=rng, dtype=dtype), dim=-1).cumsum(0) * 3.8
+    sides = torch.nn.functional.normalize(torch.randn(n, 3, 3, generator=rng, dtype=dtype), dim=-1) * torch.tensor([1.46, 0, 1.52])[:, None]
     frame, mask, restype = torch.zeros(1, 1, n, 3, 3, dtype=dtype), torch.zeros(1, 1, n, dtype=torch.bool), batch.restype[:, None].clone()
-    frame[0, 0, HELD], mask[0, 0, HELD] = walk[HELD, None], True
+    frame[0, 0, HELD], mask[0, 0, HELD] = (walk[:, None] + sides.to(dtype))[HELD], True
     restype[0, 0, covered[round(same * len(covered)) :]] = 20
     beta = {"template_pseudo_beta": frame[..., CA, :], "template_pseudo_beta_mask": mask}
-    return replace(batch, template_restype=restype, template_frame=frame, template_frame_mask=mask, **beta), walk[HELD]
+    return replace(batch, template_restype=restype, template_frame=frame, template_frame_mask=mask, **beta), frame[0, 0, HELD]
+
+
+def laid(place: Tensor, backbone: Tensor) -> Tensor:
+    """The template's N, CA and C [k, 3, 3] on those of samples [s, k, 3, 3], by the CA atoms."""
+    weight = torch.zeros(backbone.shape[:3], dtype=backbone.dtype)
+    weight[..., CA] = 1
+    return weighted_rigid_align(place.expand_as(backbone).flatten(1, 2), backbone.flatten(1, 2), weight.flatten(1, 2)).view_as(backbone)
 
 
 def drawn(batch: Batch, rng: torch.Generator, samples: int = 3) -> Tensor:
@@ -59,23 +67,24 @@ def test_radius_is_what_a_relative_is_worth(rng: torch.Generator, same: float, i
 
 
 def test_projection_by_its_definition(rng: torch.Generator) -> None:
-    """Every held CA atom is where it was, or on the sphere about the place of the template laid on the sample; its residue moves along.
+    """N, CA and C of held residues are where they were, or on the sphere about their places on the template, laid on the sample.
 
-    Three residues inside the radius and all without a template stand still.
+    The other atoms of a residue move as its CA does; a perfect sample and all without a template stand still.
     """
     batch, place = templated(rng)
     holds = holds_of(batch, 1.0)
     assert holds is not None
-    atoms, centre = drawn(batch, rng), batch.centre_atom[0]
-    atoms[:, centre[HELD]] = place + 3 * torch.randn(3, len(place), 3, generator=rng, dtype=torch.float64)
-    atoms[0, centre[HELD]] = place  # a perfect sample
+    atoms, frames, own = drawn(batch, rng), batch.frame_atoms[0], batch.atom_to_token[0]
+    atoms[:, frames[HELD]] = place + 3 * torch.randn(3, *place.shape, generator=rng, dtype=torch.float64)
+    atoms[0, frames[HELD]] = place
     moved = holds(atoms)
-    laid = weighted_rigid_align(place.expand(3, -1, -1), atoms[:, centre[HELD]], torch.ones(3, len(place), dtype=torch.float64))
-    before, after = (((x[:, centre[HELD]] - laid).norm(dim=-1)) for x in (atoms, moved))
+    where = laid(place, atoms[:, frames[HELD]])
+    before, after = (((x[:, frames[HELD]] - where).norm(dim=-1)) for x in (atoms, moved))
     assert_close(after, before.clamp_max(holds.holds[0].radius), FLOAT64_ORACLE)
     assert before[1:].max() > 2 and torch.equal(moved[0], atoms[0])
-    steps, own = moved - atoms, batch.atom_to_token[0]
-    assert_close(steps, steps[:, centre[own]], FLOAT64_IDENTITY)
+    steps, others = moved - atoms, torch.ones(batch.atoms, dtype=torch.bool)
+    others[frames[HELD].flatten()] = False
+    assert_close(steps[:, others], steps[:, frames[own, CA]][:, others], FLOAT64_IDENTITY)
     free = (own < HELD.start) | (own >= HELD.stop)
     assert free.any() and steps[:, free].abs().max() == 0
 
@@ -102,8 +111,8 @@ def test_a_residue_is_held_by_the_first_template_alone(rng: torch.Generator) -> 
         doubled["template_frame_mask"] = torch.cat([first, mask], 1)
         holds = holds_of(replace(batch, **doubled), 1.0)
         assert holds is not None and len(holds.holds) == expected
-        atoms = torch.cat([hold.atom for hold in holds.holds])
-        assert len(atoms.unique()) == len(atoms)
+        tokens = torch.cat([hold.token for hold in holds.holds])
+        assert len(tokens.unique()) == len(tokens)
 
 
 def test_guided_data_lies_on_the_line_through_the_state(rng: torch.Generator) -> None:
@@ -122,7 +131,7 @@ def test_guided_data_lies_on_the_line_through_the_state(rng: torch.Generator) ->
 
 
 def test_samples_end_within_the_radius(rng: torch.Generator) -> None:
-    """A random network draws nothing like the template; held, every CA atom that it covers ends within the radius."""
+    """A random network draws nothing like the template; held, N, CA and C of what it covers end within the radius."""
     torch.manual_seed(0)
     config: Config = tiny()
     model = Model(AlphaFold3(config).eval(), "digest", "")
@@ -131,9 +140,8 @@ def test_samples_end_within_the_radius(rng: torch.Generator) -> None:
     for scale in (0.0, 1.0):
         sampling = replace(config.sampling, samples=2, steps=4, cycles=1, held=scale)
         atoms = torch.stack([torch.as_tensor(one.positions) for one in fold(tokens, batch, model, sampling, 1)])
-        here = atoms[:, batch.centre_atom[0, HELD]].float()
-        laid = weighted_rigid_align(place.expand_as(here), here, torch.ones(here.shape[:2]))
-        worst[scale] = (here - laid).norm(dim=-1).max().item()
+        here = atoms[:, batch.frame_atoms[0, HELD]].float()
+        worst[scale] = (here - laid(place, here)).norm(dim=-1).max().item()
     assert worst[0.0] > 3 and worst[1.0] < 1.02 * expected_deviation(1.0)
 
 
@@ -145,7 +153,7 @@ def test_atoms_of_a_modified_residue_are_free(rng: torch.Generator) -> None:
     assert n > len(CHAIN) + 5
     slot = {"restype": batch.restype[:, None], "frame": torch.randn(1, 1, n, 3, 3, generator=rng), "frame_mask": torch.ones(1, 1, n) > 0}
     holds = holds_of(replace(batch, **{f"template_{name}": x for name, x in slot.items()}), 1.0)
-    assert holds is not None and len(holds.holds[0].atom) == len(CHAIN) - 1
+    assert holds is not None and len(holds.holds[0].token) == len(CHAIN) - 1
     moved = holds(torch.zeros(1, batch.atoms, 3))
     assert moved[0, torch.bincount(batch.atom_to_token[0])[batch.atom_to_token[0]] == 1].abs().max() == 0
 

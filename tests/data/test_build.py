@@ -110,6 +110,20 @@ def test_templates_of_relatives_enter_a_batch(archive: Path):
     assert seen > 3
 
 
+def test_the_best_relatives_come_in_their_order(archive: Path):
+    """As predictions are given them: the templates of a chain are its first relatives, all slots of them."""
+    draws = TemplateDraws(slots=2, keep=1.0, simulated=0.0, best=True, orphans=False)
+    dataset, seen = Archive(archive), 0
+    numbers = {dataset.name(entry): entry for entry in range(len(dataset))}
+    for example in islice(examples(dataset, Loading(batch=4, tokens=64, buckets=(), templates=draws), 2), 8):
+        for i, name in enumerate(example.names):
+            for slot, relative in enumerate(dataset.relatives(numbers[name], 0)[:2]):
+                mask, there = example.batch.template_frame_mask[i, slot], dataset.entry(relative.entry)
+                assert mask.sum() > 40 and set(example.batch.template_restype[i, slot][mask].tolist()) <= set(there.restype.tolist())
+                seen += 1
+    assert seen > 6
+
+
 def test_a_build_that_is_killed_ends_with_the_same_bytes(folder: Path, archive: Path, tmp_path: Path):
     """SIGKILL at five random instants: every run goes on, nothing half-written is trusted, and the digest is that of an uncut build."""
     out, rng = tmp_path / "cut.zarr", np.random.default_rng(1)
