@@ -28,7 +28,7 @@ NEAREST = 0.01  # angstrom: nothing is held nearer
 
 
 def forced_templates(job: Job) -> dict[tuple[int, int], float]:
-    """(chain, slot), both from 0 -> angstrom: the templates that predictions must keep to, and how near CA atoms must stay."""
+    """(chain, slot), both from 0 -> angstrom: the templates that predictions must keep to, and how near backbones must stay."""
     given = ((c, slot, template) for c, chain in enumerate(job.chains) for slot, template in enumerate((chain.templates or ())[:MOST]))
     return {(c, slot): max(template.threshold or 0.0, NEAREST) for c, slot, template in given if template.force}
 
