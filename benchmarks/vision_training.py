@@ -33,7 +33,6 @@ from structgen.pictures.files import read_set
 from structgen.pictures.sets import PictureSet, to_bytes, to_float
 from structgen.tasks.batches import indices
 from structgen.tasks.latents import read_latents
-from structgen.train import Optimisation
 from structgen.vision.dit import DiT
 from structgen.vision.draw import Drawing
 from structgen.vision.files import load
@@ -41,37 +40,46 @@ from structgen.vision.judge import Judge
 from structgen.vision.system import System
 from structgen.vision.unclip import Models
 from tests.vision.answers import Case
+from workflows.training_run import TrainingRun
 
 STEPS, AT_ONCE = (4, 10, 20, 50), 50
 OWN = {"structgen, rf/lognorm(0.00, 1.00)": "rf_lognorm_0.00_1.00", "structgen, eps/linear": "eps_linear"}
 
 
-def trained(latents: PictureSet, run: dict, system: System) -> nn.Module:
-    """diffusers' transformer with averaged weights, after the run's number of samples."""
-    optimisation, size = from_mapping(Optimisation, run["optimisation"]), run["task"]["batches"]["size"]
-    config = system.config.network.dit
-    assert config is not None
-    torch.manual_seed(run["seed"])
-    start = DiT(replace(config, steering=replace(config.steering, classes=CLASSES, frequencies=256)))
-    model = dit(Case(start, {"x": torch.zeros(1, *latents.pixels.shape[1:])}, lambda net, i: net(**i)))[0].eval()
-    scheduler, rng = DDPMScheduler(), torch.Generator().manual_seed(run["seed"])
-    optimiser = torch.optim.Adam(model.parameters(), lr=optimisation.rate(0), betas=optimisation.betas, eps=optimisation.eps)
-    average = EMAModel(model.parameters(), decay=optimisation.ema.decay)
-    for step in range(run["steps"]):
-        rows = indices(len(latents), size, step, run["seed"])
-        x, labels = torch.from_numpy(latents.pixels[rows]), torch.from_numpy(latents.labels[rows])
-        labels = torch.where(torch.rand(size, generator=rng) < 0.1, CLASSES, labels)
-        noise, t = torch.randn(x.shape, generator=rng), torch.randint(0, 1000, (size,), generator=rng)
-        guess = model(scheduler.add_noise(x, noise, t), timestep=t, class_labels=labels).sample
+def optimised(model: nn.Module, run: TrainingRun, loss: Callable[[int], Tensor]) -> nn.Module:
+    """The model with averaged weights after the steps of a run, `loss` being that of a step: as structgen's trainer does it."""
+    optimisation = run.optimisation
+    optimiser, average = optimisation.start(list(model.parameters())), EMAModel(model.parameters(), decay=optimisation.ema.decay)
+    for step in range(run.steps):
         optimiser.zero_grad()
-        F.mse_loss(guess, noise).backward()
+        loss(step).backward()
         nn.utils.clip_grad_norm_(model.parameters(), optimisation.clip_norm)
         for group in optimiser.param_groups:
             group["lr"] = optimisation.rate(step)
         optimiser.step()
         average.step(model.parameters())
     average.copy_to(model.parameters())
-    return model
+    return model.requires_grad_(False)
+
+
+def trained(latents: PictureSet, run: TrainingRun, system: System) -> nn.Module:
+    """diffusers' transformer with averaged weights, after the run's number of samples."""
+    size, config = run.task["batches"]["size"], system.config.network.dit
+    assert config is not None
+    torch.manual_seed(run.seed)
+    start = DiT(replace(config, steering=replace(config.steering, classes=CLASSES, frequencies=256)))
+    model = dit(Case(start, {"x": torch.zeros(1, *latents.pixels.shape[1:])}, lambda net, i: net(**i)))[0].eval()
+    scheduler, rng = DDPMScheduler(), torch.Generator().manual_seed(run.seed)
+
+    def loss(step: int) -> Tensor:
+        rows = indices(len(latents), size, step, run.seed)
+        x, labels = torch.from_numpy(latents.pixels[rows]), torch.from_numpy(latents.labels[rows])
+        labels = torch.where(torch.rand(size, generator=rng) < 0.1, CLASSES, labels)
+        noise, t = torch.randn(x.shape, generator=rng), torch.randint(0, 1000, (size,), generator=rng)
+        guess = model(scheduler.add_noise(x, noise, t), timestep=t, class_labels=labels).sample
+        return F.mse_loss(guess, noise)
+
+    return optimised(model, run, loss)
 
 
 def by_pipeline(pipeline: DiTPipeline, asked: PictureSet, steps: int, guidance: float) -> Tensor:
@@ -101,7 +109,7 @@ def main() -> None:
     systems = {name: load(options.out / folder / "model.safetensors", System) for name, folder in OWN.items()}
     system = next(iter(systems.values()))
     latents = read_latents(options.out / "latents", options.out / "codec.safetensors")[0].part(False)
-    run = json.loads((options.out / next(iter(OWN.values())) / "run.json").read_text())
+    run = from_mapping(TrainingRun, json.loads((options.out / next(iter(OWN.values())) / "run.json").read_text()))
     model = trained(latents, run, system)
     ways: dict[str, Callable[[int], Tensor]] = {
         name: lambda steps, own=own: drawn(Models((own,)), asked, [Drawing(steps, own.config.guidance)]) for name, own in systems.items()
