@@ -64,6 +64,7 @@ def sample_pictures(request: SampleRequest, console: Console) -> int:
         raise ConfigError(f"{request.model} makes {kind}")
     asked, made = _walked(request, systems) if request.between or request.diff else _drawn(request, models)
     drawing, pixels = _drawing(request, systems[-1]), to_bytes(made[-1])
+    drawing = _trusting(systems[0], drawing) if len(systems) == 1 else drawing
     request.out.mkdir(parents=True, exist_ok=True)
     write, suffix = (write_gif, "gif") if request.video else (write_png, "png")
     names = [f"{n:03}_{_slug(what)}.{suffix}" for n, what in enumerate(asked)]
@@ -83,8 +84,8 @@ def _drawn(request: SampleRequest, models: Models) -> tuple[list[str], list[Tens
     first, asked = models.stages[0], _asked(request, models.stages[0])
     embeddings = models.embeddings(asked, request.seed)
     stages = [Stage(system, _condition(system, asked, embeddings), _drawing(request, system)) for system in models.stages]
-    own = replace(stages[0].drawing, level=0.0) if first.config.lower else stages[0].drawing  # a given picture is true
-    stages[0] = replace(stages[0], cond=_control(request, first, stages[0].cond, len(asked)), drawing=own)
+    own = stages[0]
+    stages[0] = replace(own, cond=_control(request, first, own.cond, len(asked)), drawing=_trusting(first, own.drawing))
     given, change = _given(request, first, len(asked))
     return asked, draw_in_turn(stages, len(asked), given=given, change=change, low=_enlarged(request, first, len(asked)))
 
@@ -144,6 +145,11 @@ def _drawing(request: SampleRequest, system: System) -> Drawing:
         raise ConfigError(f"steps lie in 2 ... 1000, a student's in 1 ... 1000, guidance and count are not negative; found {found}")
     strength = request.strength if request.init and not request.mask else 1.0
     return Drawing(steps, guidance, request.seed, strength)
+
+
+def _trusting(system: System, drawing: Drawing) -> Drawing:
+    """The drawing of the first stage: if it enlarges a picture, that is given and so taken for true."""
+    return dataclasses.replace(drawing, level=0.0) if system.config.lower else drawing
 
 
 def _enlarged(request: SampleRequest, system: System, count: int) -> Tensor | None:
