@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from structgen.nn.linear import Linear
 from structgen.vision.dit import DiTConfig, InContext
-from structgen.vision.resnet import EPS, Halve, ResnetBlock
+from structgen.vision.resnet import EPS, Conv2d, Halve, ResnetBlock
 from structgen.vision.words import PADDING
 
 LARGEST_SCALE = 100.0  # of logits (Radford et al. 2021, section 2.5)
@@ -58,7 +58,7 @@ class PictureTower(nn.Module):
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
         widths = config.widths
-        self.first = nn.Conv2d(config.channels, widths[0], 3, padding=1)
+        self.first = Conv2d(config.channels, widths[0], 3, padding=1)
         self.halves = nn.ModuleList(Halve(width) for width in [widths[0], *widths[:-1]])
         self.blocks = nn.ModuleList(
             ResnetBlock(a, b, c_vector=0, groups=config.groups) for a, b in zip([widths[0], *widths[:-1]], widths, strict=True)

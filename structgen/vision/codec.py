@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from structgen.errors import ConfigError
 from structgen.generative import Latent
-from structgen.vision.resnet import EPS, Enlarge, Halve, PixelAttention, ResnetBlock
+from structgen.vision.resnet import EPS, Conv2d, Enlarge, Halve, PixelAttention, ResnetBlock
 
 
 @dataclass(frozen=True)
@@ -85,16 +85,16 @@ class ImageCodec(Codec):
         self.config = config
         c_pixel, (first, last) = config.channels * config.patch**2, (config.widths[0], config.widths[-1])
         pairs = list(zip([first, *config.widths[:-1]], config.widths, strict=True))
-        self.entry = nn.Conv2d(c_pixel, first, 3, padding=1)
+        self.entry = Conv2d(c_pixel, first, 3, padding=1)
         self.down = nn.ModuleList(_level(a, b, config) for a, b in pairs)
         self.halves = nn.ModuleList(Halve(width) for width in config.widths[:-1])
         self.code = nn.Sequential(
-            _middle(config), nn.GroupNorm(config.groups, last, eps=EPS), nn.SiLU(), nn.Conv2d(last, 2 * config.c_latent, 1)
+            _middle(config), nn.GroupNorm(config.groups, last, eps=EPS), nn.SiLU(), Conv2d(last, 2 * config.c_latent, 1)
         )
-        self.uncode = nn.Sequential(nn.Conv2d(config.c_latent, last, 3, padding=1), _middle(config))
+        self.uncode = nn.Sequential(Conv2d(config.c_latent, last, 3, padding=1), _middle(config))
         self.up = nn.ModuleList(_level(b, a, config) for a, b in reversed(pairs))
         self.enlarge = nn.ModuleList(Enlarge(width) for width in reversed(config.widths[:-1]))
-        self.exit = nn.Sequential(nn.GroupNorm(config.groups, first, eps=EPS), nn.SiLU(), nn.Conv2d(first, c_pixel, 3, padding=1))
+        self.exit = nn.Sequential(nn.GroupNorm(config.groups, first, eps=EPS), nn.SiLU(), Conv2d(first, c_pixel, 3, padding=1))
         self.register_buffer("shift", torch.zeros(()))
         self.register_buffer("scale", torch.ones(()))
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from structgen.errors import ConfigError
 from structgen.typing import Float, typed
 from structgen.vision.condition import Condition
+from structgen.vision.resnet import Conv2d
 from structgen.vision.unet import UNet, UNetConfig, skip_widths
 
 
@@ -36,11 +37,11 @@ class Hint(nn.Module):
 
     def __init__(self, config: ControlConfig, width: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(config.c_control, config.widths[0], 3, padding=1)
+        self.first = Conv2d(config.c_control, config.widths[0], 3, padding=1)
         pairs = zip(config.widths[:-1], config.widths[1:], strict=True)
-        layers = [layer for a, b in pairs for layer in (nn.Conv2d(a, a, 3, padding=1), nn.Conv2d(a, b, 3, padding=1, stride=2))]
+        layers = [layer for a, b in pairs for layer in (Conv2d(a, a, 3, padding=1), Conv2d(a, b, 3, padding=1, stride=2))]
         self.layers = nn.ModuleList(layers)
-        self.last = zeroed(nn.Conv2d(config.widths[-1], width, 3, padding=1))
+        self.last = zeroed(Conv2d(config.widths[-1], width, 3, padding=1))
 
     def forward(self, control: Tensor) -> Tensor:
         h = F.silu(self.first(control))
@@ -70,8 +71,8 @@ class ControlNet(nn.Module):
         self.descent = copy.deepcopy(base.descent).requires_grad_()
         self.hint = Hint(config, base.config.widths[0])
         widths = skip_widths(base.config)
-        self.kept = nn.ModuleList(zeroed(nn.Conv2d(width, width, 1)) for width in widths)
-        self.middle = zeroed(nn.Conv2d(widths[-1], widths[-1], 1))
+        self.kept = nn.ModuleList(zeroed(Conv2d(width, width, 1)) for width in widths)
+        self.middle = zeroed(Conv2d(widths[-1], widths[-1], 1))
 
     @torch.no_grad()
     def follow(self, base: UNet) -> None:
@@ -99,7 +100,7 @@ class ControlNet(nn.Module):
         return first + hint
 
 
-def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+def zeroed(layer: Conv2d) -> Conv2d:
     """The layer with all weights 0: its gradient is not."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:

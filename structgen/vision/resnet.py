@@ -17,6 +17,15 @@ def silu(fresh: Tensor) -> Tensor:
     return F.silu(fresh, inplace=not torch.is_grad_enabled())
 
 
+class Conv2d(nn.Conv2d):
+    """A convolution whose weights, and so what it gives, lie with the channels last: no kernel has to reorder them, and attention reads
+    pixels as they lie."""
+
+    def __init__(self, c_in: int, c_out: int, size: int, *, stride: int = 1, padding: int = 0) -> None:
+        super().__init__(c_in, c_out, size, stride=stride, padding=padding)
+        self.to(memory_format=torch.channels_last)
+
+
 class ResnetBlock(nn.Module):
     """Norm, SiLU, convolution, twice, beside a shortcut. [b, c_in, h, w] -> [b, c_out, h, w].
 
@@ -26,11 +35,11 @@ class ResnetBlock(nn.Module):
     def __init__(self, c_in: int, c_out: int, *, c_vector: int, groups: int) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(groups, c_in, eps=EPS)
-        self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.conv1 = Conv2d(c_in, c_out, 3, padding=1)
         self.scale_shift = Linear(c_vector, 2 * c_out, bias=True) if c_vector else None
         self.norm2 = nn.GroupNorm(groups, c_out, eps=EPS)
-        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
-        self.shortcut = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+        self.conv2 = Conv2d(c_out, c_out, 3, padding=1)
+        self.shortcut = Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 
     def forward(self, x: Tensor, vector: Tensor | None = None) -> Tensor:
         h = self.norm2(self.conv1(silu(self.norm1(x))))
@@ -45,7 +54,7 @@ class Halve(nn.Module):
 
     def __init__(self, c: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(c, c, 3, stride=2, padding=1)
+        self.conv = Conv2d(c, c, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x)
@@ -56,7 +65,7 @@ class Enlarge(nn.Module):
 
     def __init__(self, c: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(c, c, 3, padding=1)
+        self.conv = Conv2d(c, c, 3, padding=1)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         return self.conv(F.interpolate(x, size=size, mode="nearest"))

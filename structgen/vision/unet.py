@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from structgen.typing import Float, typed
 from structgen.vision.condition import Condition
-from structgen.vision.resnet import EPS, Enlarge, Halve, PixelAttention, ResnetBlock
+from structgen.vision.resnet import EPS, Conv2d, Enlarge, Halve, PixelAttention, ResnetBlock
 from structgen.vision.steering import Steer, Steering
 
 Between: TypeAlias = Callable[[int, Tensor], Tensor]
@@ -55,7 +55,7 @@ class Descent(nn.Module):
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.c_image = config.c_image
-        self.first = nn.Conv2d(config.c_in + config.c_image, config.widths[0], 3, padding=1)
+        self.first = Conv2d(config.c_in + config.c_image, config.widths[0], 3, padding=1)
         widths = [config.widths[0], *config.widths]
         self.levels = nn.ModuleList(
             nn.ModuleList(Stage(widths[n + (k > 0)], widths[n + 1], config, config.attend[n]) for k in range(config.blocks))
@@ -107,7 +107,7 @@ class UNet(nn.Module):
         self.ups = nn.ModuleList(ups)
         self.enlarge = nn.ModuleList(Enlarge(width) for width in reversed(config.widths[1:]))
         self.norm = nn.GroupNorm(config.groups, config.widths[0], eps=EPS)
-        self.last = nn.Conv2d(config.widths[0], config.c_out, 3, padding=1)
+        self.last = Conv2d(config.widths[0], config.c_out, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
