@@ -211,7 +211,8 @@ def _check(folder: Path, mark: dict[str, Any]) -> None:
     """Every part is the one that was there when the archive was finished."""
     for name, digest in mark["parts"].items():
         if not (folder / name / MARK).exists() or mark_digest(folder / name) != digest:
-            raise InputError("part of an archive is not the one that it was finished with", where=str(folder / name), remedy="build it again")
+            problem = "part of an archive is not the one that it was finished with"
+            raise InputError(problem, where=str(folder / name), remedy="build it again")
 
 
 def verify(folder: Path) -> list[str]:

@@ -20,7 +20,7 @@ import zarr
 
 from structgen.data.archive import FORMAT, Parts, open_parts
 from structgen.data.clustering import ClusterSettings, SplitSettings, cluster, names_of, split_entries, tool
-from structgen.data.packing import Packed, pack
+from structgen.data.packing import pack
 from structgen.data.parts import MARK, is_committed, mark_digest, write_part
 from structgen.data.relatives import Found, RelativeSettings, relatives_in
 from structgen.data.sources import Source, chain_sequences
@@ -102,7 +102,8 @@ def write_index(out: Path, parts: int, settings: BuildSettings) -> None:
 
 def _clustered(found: Parts, sequences: Sequence[Sequence[str]], settings: ClusterSettings) -> list[list[str]]:
     """Cluster names of the chains: proteins by identity; peptides below ten residues, nucleic acids and ligands by what they are."""
-    proteins = {s for e, own in enumerate(sequences) for s, kind in zip(own, found.kind(e), strict=True) if kind == PROTEIN and len(s) >= 10}
+    every = (pair for e, own in enumerate(sequences) for pair in zip(own, found.kind(e), strict=True))
+    proteins = {sequence for sequence, kind in every if kind == PROTEIN and len(sequence) >= 10}
     names = names_of(cluster(sorted(proteins), settings))
     kinds, about = [kind.value for kind in Kind], found.about
 

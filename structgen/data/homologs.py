@@ -105,7 +105,13 @@ ATOMS = dict(zip("ARNDCQEGHILKMFPSTWYVX", (5, 11, 8, 8, 6, 9, 9, 4, 10, 8, 8, 9,
 
 
 def _choose(
-    names: Sequence[str], cluster: _Training, training: _Training, wanted: Sequence[int], settings: HomologSettings, gone: set[str], needed: set[str]
+    names: Sequence[str],
+    cluster: _Training,
+    training: _Training,
+    wanted: Sequence[int],
+    settings: HomologSettings,
+    gone: set[str],
+    needed: set[str],
 ) -> _Target | None:
     """The first member that can be a target of the emptiest bin possible; a look at its cluster comes before the search of all."""
     for name in names[:8]:
@@ -140,8 +146,8 @@ def _rows(target: _Target, settings: HomologSettings) -> Iterator[Holdout]:
         yield Holdout(name, "left_out", span, target.name, 0.0, 0.0)
 
 
-HEAD = """# Chains of a set that are taken out of its training split: `homolog` to be predicted from the relative named, which stays in training;
-# `left_out` because they are nearer to such a target (named as their relative) than its bin allows.
+HEAD = """# Chains of a set that are taken out of its training split: `homolog` to be predicted from the relative named, which stays in
+# training; `left_out` because they are nearer to such a target (named as their relative) than its bin allows.
 # Made by: structgen data homologs DIR homolog.tsv
 """
 

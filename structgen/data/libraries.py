@@ -22,7 +22,7 @@ class LibrarySettings:
 
     shortest: int = 20  # residues
     words: int = 6  # letters of the words by which near copies are told
-    shared: float = 0.7  # a chain of whose words so large a share is in one that was taken before, of its group, is left out: about 95 % identity
+    shared: float = 0.7  # a chain with so large a share of its words in one taken before, of its group, is left out: about 95 % identity
     max_resolution: float = 4.0  # angstrom, where it is known
     max_date: str = ""  # latest release, YYYY-MM-DD
 

@@ -58,9 +58,10 @@ def examples(
             start_step += 1
     context = multiprocessing.get_context("fork")
     queues = [context.Queue(ahead) for _ in range(workers)]
+    own = [range(start_step + w, 2**62, workers) for w in range(workers)]
     pool = [
-        context.Process(target=_work, args=(dataset, sampler, settings, places, range(start_step + w, 2**62, workers), queues[w]), daemon=True)
-        for w in range(workers)
+        context.Process(target=_work, args=(dataset, sampler, settings, places, steps, queue), daemon=True)
+        for steps, queue in zip(own, queues, strict=True)
     ]
     try:
         for process in pool:

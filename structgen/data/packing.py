@@ -71,7 +71,8 @@ class PartReader:
     @classmethod
     def empty(cls) -> PartReader:
         """Of a part without entries."""
-        none: dict[str, np.ndarray] = {"tokens_offset": np.zeros(1, np.int64), "msa_rows": np.zeros(0, np.int32), "has_profile": np.zeros(0, bool)}
+        none: dict[str, np.ndarray] = {"tokens_offset": np.zeros(1, np.int64)}
+        none |= {"msa_rows": np.zeros(0, np.int32), "has_profile": np.zeros(0, bool)}
         return cls(none, {}, ())  # nothing else of it is ever looked at
 
     def __len__(self) -> int:

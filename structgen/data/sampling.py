@@ -1,5 +1,5 @@
-"""Which crops make a step: everything is a function of (seed, step, place in the batch), so a run goes on where it was cut, on any number of
-machines. All crops of a step are of one length bucket: little of a batch is padding, and a network meets few shapes.
+"""Which crops make a step: everything is a function of (seed, step, place in the batch), so a run goes on where it was cut, on any number
+of machines. All crops of a step are of one length bucket: little of a batch is padding, and a network meets few shapes.
 """
 
 from __future__ import annotations

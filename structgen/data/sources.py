@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -86,9 +85,9 @@ class ChainSource:
         row, sequence = chains.rows[i], "".join(AMINO_ACIDS[a] for a in aatype)
         profile, alignment = self.evidence.of(sequence)
         known = chains.packed_profile(i)
-        about: dict[str, Any] = {"name": row["id"], "split": row["split"], "clusters": [row["cluster"]], "chains": [{"id": row.get("chain", "A")}]}
-        about |= {"source": row.get("source", "unknown"), "resolution": float(row.get("resolution") or 0), "primary": row.get("primary") == "1"}
-        about |= {"method": row.get("method", ""), "tier": row["tier"]}
+        about: dict[str, Any] = {"name": row["id"], "split": row["split"], "clusters": [row["cluster"]]}
+        about |= {"chains": [{"id": row.get("chain", "A")}], "source": row.get("source", "unknown"), "tier": row["tier"]}
+        about |= {"resolution": float(row.get("resolution") or 0), "primary": row.get("primary") == "1", "method": row.get("method", "")}
         about |= {"licence": _licence(self.licences, about["source"])} if self.licences else {}
         return Packed(about, protein_entry(aatype, bits, xyz), known if known is not None else profile, alignment)
 

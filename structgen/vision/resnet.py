@@ -23,7 +23,7 @@ class Conv2d(nn.Conv2d):
 
     def __init__(self, c_in: int, c_out: int, size: int, *, stride: int = 1, padding: int = 0) -> None:
         super().__init__(c_in, c_out, size, stride=stride, padding=padding)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
 
 
 class ResnetBlock(nn.Module):

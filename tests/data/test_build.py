@@ -13,7 +13,7 @@ import pytest
 
 from structgen.data.archive import Archive, digest, read_mark, verify
 from structgen.data.build import BuildSettings, begin, finish, write_entries, write_index, write_relatives
-from structgen.data.dataset import ChainDataset
+from structgen.data.dataset import ChainDataset, Relative
 from structgen.data.examples import Loading, TemplateDraws
 from structgen.data.loader import examples
 from structgen.data.parts import MARK, write_part
@@ -84,6 +84,12 @@ def test_the_loader_gives_the_same_from_both(folder: Path, archive: Path):
     assert all(same(*pair) for pair in islice(pairs, 6))
 
 
+def aligned(relative: Relative) -> tuple[np.ndarray, np.ndarray]:
+    """Residues of the chain and of its relative that lie on each other."""
+    own, other = (np.concatenate([np.arange(run[2]) + run[k] for run in relative.runs]) for k in (0, 1))
+    return own, other
+
+
 def test_relatives_lie_where_their_letters_agree(archive: Path):
     """Of every family member the others are found, aligned residue by residue, with the identity that the letters have."""
     found = Archive(archive)
@@ -91,7 +97,7 @@ def test_relatives_lie_where_their_letters_agree(archive: Path):
         relatives = found.relatives(entry, 0)
         assert {r.entry for r in relatives} == {8, 9, 10, 11} - {entry}
         for relative in relatives:
-            own, other = (np.concatenate([np.arange(n) + start[k] for start in relative.runs for n in start[2:]]) for k in (0, 1))
+            own, other = aligned(relative)
             equal = found.entry(entry).restype[own] == found.entry(relative.entry).restype[other]
             assert relative.identity == pytest.approx(equal.mean(), abs=1e-6) and 0.4 < relative.identity < 0.95
             assert relative.coverage == pytest.approx(len(own) / 60, abs=1e-6) and relative.coverage > 0.8
@@ -118,8 +124,9 @@ def test_the_best_relatives_come_in_their_order(archive: Path):
     for example in islice(examples(dataset, Loading(batch=4, tokens=64, buckets=(), templates=draws), 2), 8):
         for i, name in enumerate(example.names):
             for slot, relative in enumerate(dataset.relatives(numbers[name], 0)[:2]):
-                mask, there = example.batch.template_frame_mask[i, slot], dataset.entry(relative.entry)
-                assert mask.sum() > 40 and set(example.batch.template_restype[i, slot][mask].tolist()) <= set(there.restype.tolist())
+                own, other = aligned(relative)
+                laid = example.batch.template_restype[i, slot][own].numpy()
+                assert np.array_equal(laid, dataset.entry(relative.entry).restype[other]) and len(own) > 40
                 seen += 1
     assert seen > 6
 

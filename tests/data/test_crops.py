@@ -89,7 +89,8 @@ def test_a_simulation_without_distortion_is_the_native(two_chains: Entry):
 def test_simulated_templates_are_as_far_from_the_native_as_they_say(two_chains: Entry):
     """Displacement, identity and gaps have the wanted size on average; masked rows are empty."""
     native, rng = backbone_rows(two_chains, chain_tokens(two_chains, 0)), np.random.default_rng(2)
-    drawn = [simulate(native, Simulation(bend=(2, 2), noise=(0.5, 0.5), identity=(0.5, 0.5), gaps=(0.3, 0.3), shifted=0), rng) for _ in range(200)]
+    simulation = Simulation(bend=(2, 2), noise=(0.5, 0.5), identity=(0.5, 0.5), gaps=(0.3, 0.3), shifted=0)
+    drawn = [simulate(native, simulation, rng) for _ in range(200)]
     apart = np.concatenate([np.linalg.norm(d.frame[d.frame_mask] - native.frame[d.frame_mask], axis=-1)[:, 1] for d in drawn])
     same = np.concatenate([d.restype[d.frame_mask] == native.restype[d.frame_mask] for d in drawn])
     assert np.sqrt((apart**2).mean()) == pytest.approx(np.sqrt(2**2 + 0.5**2), rel=0.1)

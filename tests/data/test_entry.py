@@ -52,7 +52,8 @@ def test_a_frame_that_the_crop_cuts_is_masked(tokens: Tokens):
     assert not assemble(entry, haem[:1]).features["frame_mask"].any()
     whole = assemble(entry, haem).features
     assert np.array_equal(whole["frame_mask"], tokens.frame_mask[haem])
-    assert np.array_equal(whole["frame_atoms"] + tokens.centre_atom[haem[0]], np.where(whole["frame_mask"][:, None], tokens.frame_atoms[haem], tokens.centre_atom[haem[0]]))
+    first = tokens.centre_atom[haem[0]]
+    assert np.array_equal(whole["frame_atoms"] + first, np.where(whole["frame_mask"][:, None], tokens.frame_atoms[haem], first))
 
 
 def test_atoms_too_far_from_the_centre_are_refused(tokens: Tokens):

@@ -88,7 +88,8 @@ def test_the_default_models_run_flows(folder: Path, tmp_path: Path, name: str) -
     the embedder of templates among them; the last phase starts from a model file of the first one's network."""
     archive = build(tmp_path / "a.zarr", ChainSource(str(folder)))
     small = {"batch": 2, "tokens": 24, "buckets": [], "templates": {"keep": 1.0}}
-    changes = {"steps": 2, "device": "cpu", "precision": "float32", "loaders": 0, "log_every": 1, "examples_per_step": 1, "data": str(archive)}
+    changes = {"steps": 2, "device": "cpu", "precision": "float32", "loaders": 0, "log_every": 1, "examples_per_step": 1}
+    changes["data"] = str(archive)
     changes |= {"task": {"loading": small, "loss": {"noise_levels": 2, "cycles": 2}, "held_out": {"crops": 1}}}
     if name == "train_default_160":
         save_model(AlphaFold3(tiny()), tmp_path / "first.safetensors")
@@ -97,7 +98,8 @@ def test_the_default_models_run_flows(folder: Path, tmp_path: Path, name: str) -
     task = task_settings(run)
     assert isinstance(task, StructureTraining) and task.loading is not None and task.loading.templates.slots == 2
     torch.manual_seed(run.seed)
-    before = {k: v.clone() for k, v in StructureTask(task, Context(run.seed, archive, tmp_path, init=run.init)).network.state_dict().items()}
+    network = StructureTask(task, Context(run.seed, archive, tmp_path, init=run.init)).network
+    before = {k: v.clone() for k, v in network.state_dict().items()}
     state = train(run, tmp_path / "run")
     moved = [k for k, v in state.network.state_dict().items() if not torch.equal(v, before[k])]
     for part in ("trunk.template.features", "trunk.template.out", "trunk.pairformer", "trunk.msa", "denoiser", "distogram"):
@@ -105,4 +107,4 @@ def test_the_default_models_run_flows(folder: Path, tmp_path: Path, name: str) -
     rows = read_rows(tmp_path / "run" / "log.jsonl")
     assert len([row for row in rows if np.isfinite(row.get("loss", np.nan))]) == 2
     size = sum(p.numel() for p in state.network.parameters())
-    assert name != "train_default" or 2 * size < 39e6 and size <= 19.5e6
+    assert name != "train_default" or (2 * size < 39e6 and size <= 19.5e6)
