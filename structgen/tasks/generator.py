@@ -228,11 +228,20 @@ def embedded(pictures: PictureSet, settings: GeneratorTraining) -> PictureSet:
 
 
 def reduced(pictures: PictureSet, scale: Scale) -> PictureSet:
-    """The set made smaller."""
+    """The set made smaller. Where frames are left out, a clip to train on becomes one for each frame from which as many are left as from
+    the first; held-out clips begin at the first."""
     if scale == Scale():
         return pictures
-    parts = np.array_split(pictures.pixels, -(-len(pictures) // ENCODED_AT_ONCE))
-    return dataclasses.replace(pictures, pixels=np.concatenate([to_bytes(scale.lowered(to_float(part))) for part in parts]))
+    starts = (pictures.pixels.shape[2] - 1) % scale.time + 1 if pictures.is_video else 1
+    rows = [np.arange(len(pictures)), *[np.flatnonzero(~pictures.held_out)] * (starts - 1)]
+    pixels = [_smaller(pictures.pixels[own, :, start:] if start else pictures.pixels, scale) for start, own in enumerate(rows)]
+    empty = dataclasses.replace(pictures, pixels=pictures.pixels[:, :0])  # large pixels are copied once a start, not all at once
+    return dataclasses.replace(empty.take(np.concatenate(rows)), pixels=np.concatenate(pixels))
+
+
+def _smaller(pixels: np.ndarray, scale: Scale) -> np.ndarray:
+    parts = np.array_split(pixels, -(-len(pixels) // ENCODED_AT_ONCE))
+    return np.concatenate([to_bytes(scale.lowered(to_float(part))) for part in parts])
 
 
 def controlled_base(context: Context, encoded: bool) -> UNet:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from structgen.errors import ConfigError
 from structgen.generative import generators
+from structgen.pictures.files import read_set
+from structgen.pictures.sets import to_bytes
 from structgen.tasks.batches import Batching
-from structgen.tasks.generator import GeneratorTask, GeneratorTraining
+from structgen.tasks.generator import GeneratorTask, GeneratorTraining, reduced
 from structgen.tasks.task import Context
 from structgen.tasks.text import TextTask, TextTraining, Towers
 from structgen.train import Optimisation, TrainState, train_step
@@ -67,6 +70,20 @@ def test_F1_what_is_given_is_of_the_truth(rng):
         Scale(3).lowered(x)
     with pytest.raises(ConfigError, match=r"is given \(1, 4, 4, 8\)"):
         Scale(1, 2).raised(x, (1, 7, 4, 8))
+
+
+def test_F1_clips_of_fewer_frames_begin_at_every_frame():
+    """Every second frame of a clip of seven is four frames from the first, three from the second, which is no clip of that length; of one
+    of eight it is four from either. What is held out begins at the first."""
+    whole = read_set(CLIPS)
+    for length, starts in ((8, 2), (7, 1)):
+        clips = replace(whole, pixels=whole.pixels[:, :, :length])
+        found, train = reduced(clips, Scale(8, 2)), clips.part(False)
+        assert found.pixels.shape[1:] == (1, 4, 4, 4) and len(found) == len(clips) + (starts - 1) * len(train)
+        assert np.array_equal(found.part(True).pixels, to_bytes(Scale(8, 2).lowered(clips.part(True).tensor())))
+        for start, part in enumerate(np.split(found.part(False).pixels, starts)):
+            assert np.array_equal(part, to_bytes(Scale(8, 2).lowered(train.tensor()[:, :, start:])))
+        assert found.part(False).captions == train.captions * starts
 
 
 def test_F1_every_stage_forgives_noise_of_the_lower_one(measured, rng):
@@ -152,10 +169,10 @@ def test_F1_seven_models_share_nothing(measured, tmp_path):
     optimisation = Optimisation(learning_rate=0.01, warmup_steps=1)
 
     def start(n: int) -> tuple[GeneratorTask, TrainState]:
-        reduced, scale = SEVEN[n]
+        smaller, scale = SEVEN[n]
         lower = None if scale is None else Lower(scale)
         settings = GeneratorTraining(
-            network(given=lower is not None, words=True), text=str(tmp_path / "text.safetensors"), reduced=reduced, lower=lower,
+            network(given=lower is not None, words=True), text=str(tmp_path / "text.safetensors"), reduced=smaller, lower=lower,
             batches=Batching(2), steps=2, guidance=1.5,
         )  # fmt: skip
         torch.manual_seed(n)
