@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from structgen.nn.attention import MASKED, attention
-from structgen.nn.linear import Linear
+from structgen.nn.linear import Linear, gelu_of_affine
 from structgen.typing import Bool, Float, typed
 
 
@@ -66,4 +65,4 @@ class FeedForward(nn.Module):
         self.second = Linear(4 * c, c, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.second(F.gelu(self.first(x), approximate="tanh"))
+        return self.second(gelu_of_affine(x, self.first.weight, self.first.bias))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from structgen.nn.linear import MANY, Linear, affine
+from structgen.nn.linear import MANY, SOME, Linear, affine, gelu_of_affine
 from tests.tolerance import FLOAT32_LAYER, assert_close
 
 
@@ -18,6 +18,19 @@ def test_affine_is_the_linear_map(rng, shape, bias):
     weight, offset = torch.randn(11, 13, generator=rng), torch.randn(11, generator=rng) if bias else None
     with torch.inference_mode():
         assert_close(affine(x, weight, offset), F.linear(x, weight, offset), FLOAT32_LAYER)
+
+
+@pytest.mark.parametrize("shape", [(5,), (0, 3), (3, SOME), (SOME // 2, 3)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_gelu_of_affine_is_that(rng, shape, bias):
+    """x Phi(x) with tanh for the error function, in float64, of few rows and of many, with gradients and without."""
+    x = 3 * torch.randn(*shape, 13, generator=rng)
+    weight, offset = torch.randn(11, 13, generator=rng), torch.randn(11, generator=rng) if bias else None
+    y = x.double() @ weight.double().T + (0 if offset is None else offset.double())
+    wanted = (y / 2 * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (y + 0.044715 * y**3)))).float()
+    assert_close(gelu_of_affine(x, weight, offset), wanted, FLOAT32_LAYER)
+    with torch.inference_mode():
+        assert_close(gelu_of_affine(x, weight, offset), wanted, FLOAT32_LAYER)
 
 
 @pytest.mark.parametrize("rows", [20, MANY])
