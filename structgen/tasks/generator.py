@@ -232,7 +232,7 @@ def reduced(pictures: PictureSet, scale: Scale) -> PictureSet:
     the first; held-out clips begin at the first."""
     if scale == Scale():
         return pictures
-    starts = (pictures.pixels.shape[2] - 1) % scale.time + 1 if pictures.is_video else 1
+    starts = (pictures.pixels.shape[2] - 1) % scale.time + 1 if pictures.is_video and not pictures.held_out.all() else 1
     rows = [np.arange(len(pictures)), *[np.flatnonzero(~pictures.held_out)] * (starts - 1)]
     pixels = [_smaller(pictures.pixels[own, :, start:] if start else pictures.pixels, scale) for start, own in enumerate(rows)]
     empty = dataclasses.replace(pictures, pixels=pictures.pixels[:, :0])  # large pixels are copied once a start, not all at once

@@ -84,6 +84,7 @@ def test_F1_clips_of_fewer_frames_begin_at_every_frame():
         for start, part in enumerate(np.split(found.part(False).pixels, starts)):
             assert np.array_equal(part, to_bytes(Scale(8, 2).lowered(train.tensor()[:, :, start:])))
         assert found.part(False).captions == train.captions * starts
+    assert len(reduced(whole.part(True), Scale(8, 2))) == len(whole.part(True))  # nothing to train on, nothing more
 
 
 def test_F1_every_stage_forgives_noise_of_the_lower_one(measured, rng):
