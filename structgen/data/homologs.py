@@ -146,8 +146,9 @@ def _rows(target: _Target, settings: HomologSettings) -> Iterator[Holdout]:
         yield Holdout(name, "left_out", span, target.name, 0.0, 0.0)
 
 
-HEAD = """# Chains of a set that are taken out of its training split: `homolog` to be predicted from the relative named, which stays in
-# training; `left_out` because they are nearer to such a target (named as their relative) than its bin allows.
+HEAD = """\
+# Chains of a set that are taken out of its training split: `homolog` to be predicted from the relative named, which stays in training;
+# `left_out` because they are nearer to such a target (named as their relative) than its bin allows.
 # Made by: structgen data homologs DIR homolog.tsv
 """
 

@@ -14,7 +14,7 @@ Init = Literal["default", "relu", "zero", "gate"]
 
 ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 MANY = 1024  # rows; with fewer, oneDNN takes 1.1 (512) to 5 times (1) as long as MKL: widths 64 to 384, one thread, AMD with AVX2
-SOME = 128  # rows; with a GELU after it oneDNN takes 0.4 to 0.6 of the time of MKL and torch's GELU, for 16 rows 1.3 (Intel, AVX-512)
+SOME = 128  # rows; with a GELU after it oneDNN takes 0.4 to 0.7 of the time of MKL and torch's GELU, for 16 rows 1.3 (Intel, AVX-512)
 
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
