@@ -257,8 +257,13 @@ def controlled_base(context: Context, encoded: bool) -> UNet:
 
 
 def go_on_from(system: System, name: str) -> None:
-    """Take the weights of the generator's network in a file. Raises `ConfigError` for another network and for other words."""
+    """Take the weights of the generator's network in a file, and its order of the words.
+
+    Raises `ConfigError` for another network and for other words.
+    """
     known = load(model_file(Path(name)), System)
+    if system.config.words is not None:
+        system.config = dataclasses.replace(system.config, words=system.config.words.in_order_of(known.config.words))
     for part in ("network", "words", "text"):
         if getattr(known.config, part) != getattr(system.config, part):
             raise ConfigError(f"init: {name} has another {part} than the run; give task.{part} as in its file")

@@ -31,6 +31,12 @@ class Vocabulary:
         found = [word for word, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])) if count >= rarest]
         return cls(tuple(found), length)
 
+    def in_order_of(self, other: Vocabulary | None) -> Vocabulary:
+        """`other` if it has the same words, which other captions may hold more or less often; itself if not."""
+        if other is None or other.length != self.length or set(other.words) != set(self.words):
+            return self
+        return other
+
     def __len__(self) -> int:
         return FIRST + len(self.words)
 
