@@ -27,7 +27,7 @@ WAYS = {"left and right": (1, 0), "up and down": (0, 1), "diagonally": (1, 1)}
 
 
 def small(still: np.ndarray) -> np.ndarray:
-    """A still [28, 28] as [20, 20]: means of areas."""
+    """A still, of any size (MNIST: [28, 28]), as [20, 20]: means of areas."""
     return np.asarray(Image.fromarray(still).resize((DIGIT, DIGIT), Image.Resampling.BOX))
 
 
@@ -67,10 +67,15 @@ def moving_digits(stills: PictureSet, judged: PictureSet, count: int, seed: int)
     if held_out.velocity is None:
         raise InputError("not clips of moving digits: their speeds are not given", where=judged.where, expected="an array `velocity`")
     if stills.pixels.ndim != 4 or stills.pixels.shape[1] != 1:
-        raise InputError("stills are grey pictures", where=stills.where, found=str(stills.pixels.shape[1:]), expected="(1, 28, 28)")
+        raise InputError("stills are grey pictures", where=stills.where, found=str(stills.pixels.shape[1:]), expected="(1, height, width)")
+    if (stills.labels < 0).any() or not held_out.captions:
+        where = stills.where if held_out.captions else judged.where
+        raise InputError("which digits are shown is not said", where=where, expected="stills with labels, clips with captions")
     digits = np.stack([small(still) for still in stills.pixels[:, 0]])
     seen = {shown(pixels[0, 0]) for pixels in held_out.pixels}
     free = np.array([i for i, digit in enumerate(digits) if digit.any() and shown(digit) not in seen])
+    if not len(free):
+        raise InputError("every still is shown by a clip that is held out", where=stills.where, remedy="give other stills")
     rng = np.random.default_rng(seed)
     order = np.concatenate([rng.permutation(free) for _ in range(-(-count // len(free)))])[:count]
     pixels, velocities, captions = np.empty((count, 1, FRAMES, SIDE, SIDE), np.uint8), np.empty((count, 2), np.float32), []
@@ -95,7 +100,12 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=20000)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    made = moving_digits(read_set(given.stills), read_set(given.judged), given.clips, given.seed)
+    if given.clips < 1:
+        parser.error(f"--clips {given.clips}: give 1 or more")
+    try:
+        made = moving_digits(read_set(given.stills), read_set(given.judged), given.clips, given.seed)
+    except InputError as error:
+        parser.error(str(error))
     write_archive(made, given.out)
     print(f"{given.out}: {given.clips} clips to train on, {len(made) - given.clips} held out")
 

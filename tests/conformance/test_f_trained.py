@@ -104,14 +104,14 @@ def test_F3_clips_show_what_their_captions_say(measured):
 @pytest.mark.slow
 @pytest.mark.skipif(not CASCADE, reason="STRUCTGEN_CASCADE names no cascade")
 def test_F1_clips_of_a_cascade_show_what_their_captions_say(measured):
-    """Seven models that were trained apart, drawn in turn: in the mean the centre of light is off by less than 0.5 pixels a frame."""
+    """Seven models that were trained apart, drawn in turn: the centre of light is off by less than 0.5 pixels a frame in nine of ten."""
     found = digits_as_asked(load_models(Path(str(CASCADE))))
     for name, what in SHARES.items():
         measured("F1", f"seven trained models, share of 150 captions: {what}", found[name], 0.9)
     measured("F1", "seven trained models, error of the speed, pixels a frame", found["speed_error"], 0.5)
-    assert found["speed_error"] < 0.5 and min(found["pace"], found["direction"]) >= 0.9
-    if found["speed_within_half"] < 0.9:
-        pytest.xfail(f"wanted of nine clips in ten; found of {found['speed_within_half']:.2f} (docs/vision.md says of which not)")
+    assert found["speed_error"] < 0.5
+    asked = ("pace", "direction", "speed_within_half")  # the best cascade so far has 0.87 to 0.89 of the last: docs/vision.md says why
+    assert min(found[name] for name in asked) >= 0.9
 
 
 @pytest.mark.slow

@@ -69,6 +69,14 @@ def test_stills_must_be_grey_and_clips_of_the_size() -> None:
     small_clips = PictureSet(np.zeros((2, 1, 8, 32, 32), np.uint8), np.ones(2, bool), np.zeros(2, int))
     with pytest.raises(InputError, match="another size"):
         moving_digits(blobs(2), small_clips, 1, seed=0)
+    unlabelled = replace(blobs(2), labels=np.full(2, -1))
+    with pytest.raises(InputError, match="which digits"):
+        moving_digits(unlabelled, read_set(SHIPPED), 1, seed=0)
+    stills = blobs(1)
+    frames = clip(small(stills.pixels[0, 0]), path(np.array([3, 3]), np.array([1, 0])))
+    all_shown = PictureSet(frames[None, None], np.ones(1, bool), np.zeros(1, int), captions=("a",), velocity=np.ones((1, 2), np.float32))
+    with pytest.raises(InputError, match="every still"):
+        moving_digits(stills, all_shown, 1, seed=0)
     unknown = replace(read_set(SHIPPED), velocity=None)
     with pytest.raises(InputError, match="speeds"):
         moving_digits(blobs(2), unknown, 1, seed=0)

@@ -30,6 +30,7 @@ def test_captions_come_back_as_words():
 
 def test_the_same_words_keep_the_order_that_weights_were_trained_with(tmp_path):
     """Of another set with the same words, some more frequent: the network that starts from the file hears captions as it did."""
+
     def system(captions: list[str]) -> System:
         network = NetworkChoice(dit=DiTConfig(1, (1, 4, 4), 8, 1, 1, steering=Steering(c_vector=FIRST + 3, frequencies=4)))
         return System(SystemConfig(network=network, size=(1, 2, 8, 8), vector=Vector.TEXT, words=Vocabulary.of(captions, 5)))
