@@ -95,6 +95,11 @@ def cut(pictures: PictureSet, system: System, count: int) -> PictureSet:
 
 def drawn(models: Models, asked: PictureSet, drawings: Sequence[Drawing]) -> Tensor:
     """A picture for each label and caption, through bytes as a file would hold it."""
+    return to_float(to_bytes(drawn_by_stage(models, asked, drawings)[-1]))
+
+
+def drawn_by_stage(models: Models, asked: PictureSet, drawings: Sequence[Drawing], low: Tensor | None = None) -> list[Tensor]:
+    """What each stage makes for each label and caption [n, *its size]; `low` is what the first enlarges, as of `draw`."""
     parts = []
     for n, start in enumerate(range(0, len(asked), AT_ONCE)):
         rows = asked.take(np.arange(start, min(start + AT_ONCE, len(asked))))
@@ -103,8 +108,8 @@ def drawn(models: Models, asked: PictureSet, drawings: Sequence[Drawing]) -> Ten
             Stage(system, heard(system, rows, embeddings), replace(drawing, seed=drawing.seed + n))
             for system, drawing in zip(models.stages, drawings, strict=True)
         ]
-        parts.append(to_float(to_bytes(draw_in_turn(stages, len(rows))[-1])))
-    return torch.cat(parts)
+        parts.append(draw_in_turn(stages, len(rows), low=None if low is None else low[start : start + AT_ONCE]))
+    return [torch.cat(made) for made in zip(*parts, strict=True)]
 
 
 def heard(system: System, rows: PictureSet, embeddings: Tensor | None) -> Condition:

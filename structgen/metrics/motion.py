@@ -9,17 +9,17 @@ FASTER = 1.5  # pixels a frame, between slow (1) and fast (2)
 MOVING = 0.5  # pixels a frame along an axis
 
 
-def centroids(clips: np.ndarray) -> np.ndarray:
-    """[n, 1, t, h, w] uint8 -> (column, row) of the centre of brightness of every frame, [n, t, 2]; NaN where all is black."""
-    light = np.where(clips[:, 0] > FLOOR, clips[:, 0], 0).astype(np.float64)
+def centroids(clips: np.ndarray, floor: int = FLOOR) -> np.ndarray:
+    """[n, 1, t, h, w] uint8 -> (column, row) of the centre of light above `floor` in every frame, [n, t, 2]; NaN where all is dark."""
+    light = np.where(clips[:, 0] > floor, clips[:, 0], 0).astype(np.float64)
     rows, columns = np.arange(clips.shape[-2]), np.arange(clips.shape[-1])
     with np.errstate(invalid="ignore"):
         return np.stack([(light.sum(-2) * columns).sum(-1), (light.sum(-1) * rows).sum(-1)], -1) / light.sum((-1, -2))[..., None]
 
 
-def speeds(clips: np.ndarray) -> np.ndarray:
+def speeds(clips: np.ndarray, floor: int = FLOOR) -> np.ndarray:
     """Median over frames of the distance gone along columns and along rows, pixels a frame [n, 2]: what bounces keeps its speed."""
-    return np.nanmedian(np.abs(np.diff(centroids(clips), axis=1)), axis=1)
+    return np.nanmedian(np.abs(np.diff(centroids(clips, floor), axis=1)), axis=1)
 
 
 def words(speed: np.ndarray) -> tuple[str, str]:

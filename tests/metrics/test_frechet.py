@@ -61,3 +61,4 @@ def test_motion_is_read_from_the_centre_of_light():
     assert words(found[0]) == ("fast", "left and right") and words(found[1]) == ("slow", "diagonally")
     assert words(np.array([0.0, 1.0])) == ("slow", "up and down") and words(np.zeros(2)) == ("slow", "nowhere")
     assert np.isnan(centroids(np.zeros((1, 1, 2, 4, 4), np.uint8))).all()
+    assert np.isnan(centroids(clip // 8)).all() and speeds(clip // 8, floor=0).tolist() == [[2, 0], [1, 1]]
