@@ -81,7 +81,6 @@ class Work:
             words += ["--set", f"{name}={json.dumps(value)}"]
         return words
 
-
     def require_served(self) -> None:
         """Raise `ConfigError` where a stage asks for what no group of nodes has: it would wait for ever."""
         resources = read_resources(self.choices.get("resources"))

@@ -233,5 +233,3 @@ def _with_relatives(out: Path) -> int:
     """Chains that have at least one."""
     found = [np.asarray(zarr.open_group(part, mode="r")["offset"][...]) for part in sorted((out / "relatives").glob("part-*"))]  # type: ignore[index]
     return int(sum((np.diff(offset) > 0).sum() for offset in found))
-
-

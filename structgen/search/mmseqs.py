@@ -123,4 +123,3 @@ def _alignment(sequence: str, hits: Sequence[_Hit], max_rows: int) -> Msa:
         span = slice(hit.start, hit.start + len(hit.classes))
         row[span], counts[span] = hit.classes, hit.deletions
     return Msa(rows, deletions, (*query.descriptions, *(hit.description for hit in best)))
-

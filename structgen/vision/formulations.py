@@ -201,7 +201,6 @@ _NOISIEST, _QUIETEST = 80.0, 2e-3  # EDM's noise levels, in standard deviations 
 _NEAREST = 0.05  # the velocity of predicted data is divided by the time (Li & He 2025, section 4)
 
 
-
 def _edm(times: TimeSampler) -> Formulation:
     bounds = (_QUIETEST, _NOISIEST)
     return Formulation(VarianceExploding(), Preconditioned(SIGMA_DATA), times, _EDM, data_error, _NOISIEST, _QUIETEST, bounds)
