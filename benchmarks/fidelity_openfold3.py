@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy
 import torch
@@ -110,8 +110,8 @@ def theirs(model: Any, batch: Batch, given: Given, sampling: Sampling, config: C
 def features(batch: Batch) -> dict[str, Tensor]:
     """What OpenFold3 calls its input features, for the one example of `batch`; templates by its own code."""
     counts = torch.zeros_like(batch.token_index).scatter_add(1, batch.atom_to_token, torch.ones_like(batch.atom_to_token))
-    same = ("token_index", "residue_index", "asym_id", "entity_id", "sym_id", "profile", "deletion_mean", "token_bonds", "ref_pos")
-    same += ("ref_charge", "ref_space_uid", "has_deletion", "deletion_value")
+    same = ["token_index", "residue_index", "asym_id", "entity_id", "sym_id", "profile", "deletion_mean", "token_bonds", "ref_pos"]
+    same += ["ref_charge", "ref_space_uid", "has_deletion", "deletion_value"]
     zeros, ones = torch.zeros_like(batch.token_index), torch.ones_like(batch.token_index)
     return {
         **{name: getattr(batch, name) for name in same},
@@ -252,7 +252,7 @@ def injected(draws: Draws) -> Iterator[None]:
         values = {(4,): draws.quaternions, (3,): draws.translations, "coordinates": draws.coordinates}
         return values[last]().reshape(shape)
 
-    torch.randn, torch.randn_like = numbers, lambda x, **kwargs: draws.coordinates().reshape(x.shape)
+    torch.randn, torch.randn_like = cast(Any, numbers), cast(Any, lambda x, **kwargs: draws.coordinates().reshape(x.shape))
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from benchmarks.fidelity_job import CYCLES, LEVELS, SEED, Given
 from structgen.alphafold3.atoms import AtomLayout, TrunkFeatures
 from structgen.alphafold3.config import Sampling
+from structgen.alphafold3.diffusion import DiffusionModule
 from structgen.alphafold3.inputs import relative_classes
 from structgen.alphafold3.model import AlphaFold3
 from structgen.alphafold3.msa import MsaBlock, draw_rows
@@ -35,6 +37,8 @@ def _trunk_parts(model: AlphaFold3, batch: Batch, given: Given) -> Parts:
     rows = draw_rows(batch, model.config.msa, torch.Generator().manual_seed(SEED))
     block, first = trunk.msa.blocks[0], trunk.pairformer.blocks[0]
     assert isinstance(block, MsaBlock) and isinstance(first, PairformerBlock) and first.single is not None
+    starting, ending = first.pair.starting, first.pair.ending
+    assert starting is not None and ending is not None
     out_s, out_z = trunk.pairformer(s, z, None)
     assert out_s is not None
     parts = {
@@ -45,8 +49,8 @@ def _trunk_parts(model: AlphaFold3, batch: Batch, given: Given) -> Parts:
         "11 transition": first.pair.transition(z),
         "12 triangle multiplication, outgoing": first.pair.outgoing(z, None),
         "13 triangle multiplication, incoming": first.pair.incoming(z, None),
-        "14 triangle attention, starting": first.pair.starting(z, None),
-        "15 triangle attention, ending": first.pair.ending(z, None),
+        "14 triangle attention, starting": starting(z, None),
+        "15 triangle attention, ending": ending(z, None),
         "17 pairformer, single": out_s,
         "17 pairformer, pair": out_z,
         "24 attention with pair bias, trunk": first.single.attention(s, z, None),
@@ -59,7 +63,7 @@ def _trunk_parts(model: AlphaFold3, batch: Batch, given: Given) -> Parts:
 
 
 def _diffusion_parts(model: AlphaFold3, batch: Batch, given: Given) -> Parts:
-    module, z, a, s = model.diffusion, given.z[None], given.a[None], given.single[None]
+    module, z, a, s = _diffusion(model), given.z[None], given.a[None], given.single[None]
     trunk = TrunkOutput(given.s_inputs[None], given.s[None], z)
     conditioning, transformer, layout = module.conditioning, module.transformer, AtomLayout.of(batch, module.encoder.config)
     attention = transformer.attentions[0]
@@ -85,7 +89,11 @@ def _diffusion_parts(model: AlphaFold3, batch: Batch, given: Given) -> Parts:
 
 
 def _relative(model: AlphaFold3, batch: Batch) -> Tensor:
-    return model.diffusion.conditioning.relative_table()[relative_classes(batch, model.config.inputs)]
+    return _diffusion(model).conditioning.relative_table()[relative_classes(batch, model.config.inputs)]
+
+
+def _diffusion(model: AlphaFold3) -> DiffusionModule:
+    return cast(DiffusionModule, model.diffusion)
 
 
 @torch.no_grad()

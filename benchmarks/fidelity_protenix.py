@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy
 import torch
@@ -185,7 +185,7 @@ def injected(draws: Draws) -> Iterator[None]:
             return randn(*args, *((size,) if size else ()), **kwargs)
         return draws.coordinates() if tuple(size) == draws.shape else draws.translations().reshape(size)
 
-    torch.randn, utils.uniform_random_rotation = numbers, lambda N_sample: rotations(draws.quaternions())
+    torch.randn, utils.uniform_random_rotation = cast(Any, numbers), lambda N_sample: rotations(draws.quaternions())
     try:
         yield
     finally:

@@ -8,6 +8,7 @@ import sys
 import types
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,7 +38,8 @@ def k_diffusion_sampling() -> Any:
 def overhead_peers(x: Tensor, steps: int) -> dict[tuple[str, str], Callable[[], object]]:
     """One run of `steps` steps each, with a model that returns the same tensor. diffusers' runs set their timesteps too, as a user must."""
     warnings.filterwarnings("ignore")
-    out, ways = 0.1 * x, {}
+    out = 0.1 * x
+    ways: dict[tuple[str, str], Callable[[], object]] = {}
     if installed("diffusers"):
         import diffusers
 
@@ -57,14 +59,14 @@ def overhead_peers(x: Tensor, steps: int) -> dict[tuple[str, str], Callable[[], 
         levels = k.get_sigmas_karras(steps, 0.002, 80.0)
         runs = {"Euler": k.sample_euler, "Heun": k.sample_heun, "LMS 4": k.sample_lms, "DPM-Solver++ 2M": k.sample_dpmpp_2m}
         for name, run in runs.items():
-            ways["k-diffusion", name] = lambda run=run: run(lambda x, s, **_: out, x, levels, disable=True)
+            ways["k-diffusion", name] = partial(run, lambda x, s, **_: out, x, levels, disable=True)
         ways["k-diffusion", "SDE-DPM-Solver++ 2M"] = lambda: k.sample_dpmpp_2m_sde(lambda x, s, **_: out, x, levels, disable=True)
     if installed("flow_matching"):
         from flow_matching.solver import ODESolver
 
         solver, grid = ODESolver(velocity_model=lambda x, t: out), torch.linspace(0, 1, steps + 1)
         for method in ("euler", "midpoint", "rk4"):
-            ways["flow_matching", method] = lambda method=method: solver.sample(x_init=x, step_size=None, method=method, time_grid=grid)
+            ways["flow_matching", method] = partial(solver.sample, x_init=x, step_size=None, method=method, time_grid=grid)
     return ways
 
 
@@ -90,7 +92,7 @@ def accuracy_peers(predict: Predict, noise: Tensor, evaluations: int) -> Iterato
     warnings.filterwarnings("ignore")
     if installed("flow_matching"):
         for method, cost in (("midpoint", 2), ("rk4", 4)):
-            yield "flow_matching", method, lambda method=method, cost=cost: _flow(predict, noise, method, evaluations // cost)
+            yield "flow_matching", method, partial(_flow, predict, noise, method, evaluations // cost)
     if installed("k_diffusion"):
         k = k_diffusion_sampling()
         for name, run, extra, cost in (
@@ -100,15 +102,15 @@ def accuracy_peers(predict: Predict, noise: Tensor, evaluations: int) -> Iterato
             ("DPM-Solver++ 3M", k.sample_dpmpp_3m_sde, {"eta": 0.0}, 1),
         ):
             levels = k.get_sigmas_karras(max(evaluations // cost, 2), 0.002, 80.0).double()
-            yield "k-diffusion", name, lambda run=run, extra=extra, levels=levels: (_karras(run, predict, noise, levels, extra), 80.0)
+            yield "k-diffusion", name, partial(_karras, run, predict, noise, levels, extra)
     if installed("dpm_solver"):
-        for name, extra in (
-            ("++ 3 single", dict(predict_x0=True, method="singlestep", order=3)),
-            ("2 multi", dict(predict_x0=False, method="multistep", order=2)),
-            ("3 multi", dict(predict_x0=False, method="multistep", order=3)),
-            ("++ 3 multi", dict(predict_x0=True, method="multistep", order=3)),
+        for name, of_data, method, order in (
+            ("++ 3 single", True, "singlestep", 3),
+            ("2 multi", False, "multistep", 2),
+            ("3 multi", False, "multistep", 3),
+            ("++ 3 multi", True, "multistep", 3),
         ):
-            yield "dpm-solver", name, lambda extra=extra: _dpm_solver(predict, noise, evaluations, **extra)
+            yield "dpm-solver", name, partial(_dpm_solver, predict, noise, evaluations, of_data, method, order)
     if installed("diffusers"):
         import diffusers
 
@@ -120,7 +122,7 @@ def accuracy_peers(predict: Predict, noise: Tensor, evaluations: int) -> Iterato
             ("DEIS 3", diffusers.DEISMultistepScheduler, trailing | dict(solver_order=3)),
             ("UniPC 3, Karras", diffusers.UniPCMultistepScheduler, DDPM | dict(solver_order=3, use_karras_sigmas=True)),
         ):
-            yield "diffusers", name, lambda make=make, options=options: _diffusers_accuracy(make(**options), predict, noise, evaluations)
+            yield "diffusers", name, partial(_diffusers_accuracy, partial(make, **options), predict, noise, evaluations)
 
 
 def _flow(predict: Predict, noise: Tensor, method: str, steps: int) -> tuple[Tensor, float]:
@@ -134,11 +136,13 @@ def _flow(predict: Predict, noise: Tensor, method: str, steps: int) -> tuple[Ten
     return solver.sample(x_init=noise * (1 - start), step_size=None, method=method, time_grid=grid), level
 
 
-def _karras(run: Any, predict: Predict, noise: Tensor, levels: Tensor, extra: dict[str, float]) -> Tensor:
-    return run(lambda x, level, **_: predict(x, float(level[0])), noise * 80.0, levels, disable=True, **extra)
+def _karras(run: Any, predict: Predict, noise: Tensor, levels: Tensor, extra: dict[str, float]) -> tuple[Tensor, float]:
+    return run(lambda x, level, **_: predict(x, float(level[0])), noise * 80.0, levels, disable=True, **extra), 80.0
 
 
-def _dpm_solver(predict: Predict, noise: Tensor, evaluations: int, predict_x0: bool, **how: Any) -> tuple[Tensor, float]:
+def _dpm_solver(
+    predict: Predict, noise: Tensor, evaluations: int, predict_x0: bool, method: str, order: int
+) -> tuple[Tensor, float]:
     """The method's authors' own code (their single file, as `dpm_solver` on PYTHONPATH): linear betas, even in log-SNR, one evaluation more
     at the end."""
     from dpm_solver import DPM_Solver, NoiseScheduleVP
@@ -152,10 +156,11 @@ def _dpm_solver(predict: Predict, noise: Tensor, evaluations: int, predict_x0: b
     alpha, sigma = (f(torch.ones(1, dtype=torch.float64)).item() for f in (schedule.marginal_alpha, schedule.marginal_std))
     solver = DPM_Solver(predict_noise, schedule, predict_x0=predict_x0)
     ends = dict(t_start=1.0, t_end=1e-4, skip_type="logSNR", lower_order_final=False, denoise_to_zero=True)
-    return solver.sample(noise * sigma, steps=evaluations, **ends, **how), sigma / alpha
+    return solver.sample(noise * sigma, steps=evaluations, method=method, order=order, **ends), sigma / alpha
 
 
-def _diffusers_accuracy(scheduler: Any, predict: Predict, noise: Tensor, evaluations: int) -> tuple[Tensor, float]:
+def _diffusers_accuracy(make: Callable[[], Any], predict: Predict, noise: Tensor, evaluations: int) -> tuple[Tensor, float]:
+    scheduler = make()
     scheduler.set_timesteps(evaluations)
     kept = scheduler.alphas_cumprod.double()
     first = kept[int(scheduler.timesteps[0])]

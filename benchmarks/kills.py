@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from structgen.manifest import STAGES, RunManifest, stage_entries
 from structgen.stages import is_complete
@@ -149,13 +149,19 @@ def victim(kind: str, cluster: Cluster, driver: subprocess.Popen[bytes], run: Pa
     if kind == "driver":
         return driver.pid
     if kind == "head":
-        return cluster.head_node.all_processes["gcs_server"][0].process.pid
+        head: Any = cluster.head_node
+        return head.all_processes["gcs_server"][0].process.pid
     if kind in ("raylet", "resource"):
         able = [node for node in cluster.worker_nodes if kind == "raylet" or "folding" in (node._ray_params.resources or {})]
         return able[0].all_processes["raylet"][0].process.pid
     title = {"worker": "ray::_work", "actor": "ray::_Worker.work"}[kind]
     found: list[int] = []
-    when(lambda: bool(found.extend(pid for pid in titled(title) if at_work(pid, run)) or found), driver, f"no {title}", 0.01)
+
+    def is_there() -> bool:
+        found.extend(pid for pid in titled(title) if at_work(pid, run))
+        return bool(found)
+
+    when(is_there, driver, f"no {title}", 0.01)
     return found[0]
 
 

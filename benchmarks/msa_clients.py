@@ -33,7 +33,7 @@ arguments = json.loads(sys.argv[1])
 found = run(arguments.pop("x"), arguments.pop("prefix"), **arguments)
 json.dump(found, open(sys.argv[2], "w"))
 """
-MODES = {  # of the protocol: what the public clients call it, and what we do
+MODES: dict[str, tuple[dict[str, object], ServerSettings]] = {  # of the protocol: what the public clients call it, and what we do
     "env": ({}, ServerSettings()),
     "all": ({"use_env": False}, ServerSettings(environment=False)),
     "env-nofilter": ({"use_filter": False}, ServerSettings(filter=False)),

@@ -109,7 +109,7 @@ def pairformer_cases(config: Config, theirs: nn.Module, trunk: TrunkOutput) -> I
 
 
 def diffusion_cases(
-    config: Config, theirs: nn.Module, batch: Batch, features: dict[str, Any], trunk: TrunkOutput, rng: torch.Generator
+    config: Config, theirs: Any, batch: Batch, features: dict[str, Any], trunk: TrunkOutput, rng: torch.Generator
 ) -> Iterator[Case]:
     """SI Algorithm 20 for one sample: with all that does not depend on the noise (cold), and without where it can be kept (a step)."""
     ours = _ours(DiffusionModule(config), theirs, diffusion_module(config))

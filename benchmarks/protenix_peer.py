@@ -6,7 +6,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 os.environ.setdefault("LAYERNORM_TYPE", "torch")  # its own layer norm needs CUDA; read when the package is imported
 
@@ -124,7 +124,7 @@ def reduced(*, autocast: bool) -> Iterator[None]:
         mask = None if attn_mask is None else attn_mask.to(value.dtype)
         return attention(query.to(value.dtype), key.to(value.dtype), value, attn_mask=mask, **rest)
 
-    F.scaled_dot_product_attention = one_type
+    F.scaled_dot_product_attention = cast(Any, one_type)
     try:
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             yield

@@ -90,7 +90,6 @@ class Pass:
         return row
 
 
-@ray.remote(num_cpus=0, max_concurrency=1000)
 class Sleeper:
     """All places to fold in one process: a fold sleeps."""
 
@@ -108,11 +107,12 @@ class Slots:
     def __init__(self, places: int) -> None:
         self.free: list[Place] = []
         self.starting: list[Any] = []
-        self._places, self._actor = places, None
+        self._places = places
+        self._actor: Any = None
 
     def hire(self, most: int) -> None:
         if self._actor is None:
-            self._actor = Sleeper.remote()
+            self._actor = ray.remote(Sleeper).options(num_cpus=0, max_concurrency=1000).remote()
             self.starting = [self._actor.load.remote()]
 
     def started(self, ref: Any) -> str:

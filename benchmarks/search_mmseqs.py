@@ -12,6 +12,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,7 +21,7 @@ from structgen.io.fasta import read_fasta
 from structgen.search.hmmer import JackhmmerSettings, load_database, search
 from structgen.search.mmseqs import MmseqsSettings, search_mmseqs
 from structgen.search.mmseqs_binary import run_mmseqs
-from structgen.search.mmseqs_database import MmseqsDatabase, build_database
+from structgen.search.mmseqs_database import build_database
 
 T = TypeVar("T")
 
@@ -64,17 +65,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for index in (False, True):
             out = Path(folder, f"index-{index}")
-            built, cpu, wall = spent(lambda out=out, index=index: build_database(options.database, out, shards=1, index=index, threads=2))
+            built, cpu, wall = spent(partial(build_database, options.database, out, shards=1, index=index, threads=2))
             size = sum(file.stat().st_size for file in out.iterdir()) / 2**20
             line(f"mmseqs2: build{' with index' * index}, {size:,.0f} MiB", cpu, wall, None)
             for prefilter in ("kmer", "kmer") if index else ("kmer", "ungapped"):
                 settings = MmseqsSettings(prefilter=prefilter)
-                found, cpu, wall = spent(lambda settings=settings, built=built: _search(queries, built, settings, options.threads))
+                found, cpu, wall = spent(partial(search_mmseqs, queries, built, settings, options.threads))
                 line(f"mmseqs2: search, {prefilter}{', index' * index}", cpu, wall, found, reference)
-
-
-def _search(queries: list[str], database: MmseqsDatabase, settings: MmseqsSettings, threads: int) -> dict[str, Msa]:
-    return search_mmseqs(queries, database, settings, threads)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -127,14 +127,14 @@ def prepare(pictures: Path, out: Path) -> None:
     save(coded, out / "codec.safetensors", card="the codec of the model `fashion`")
     whole = read_set(pictures)
     shares = {"train": (whole.part(False), PER_CLASS), "test": (whole.part(True), JUDGED // 2)}
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for name, (part, count) in shares.items():
         rows = np.concatenate([np.flatnonzero(part.labels == label)[:count] for label in range(len(part.classes))])
         arrays |= {f"{name}_images": part.pixels[rows, 0], f"{name}_labels": part.labels[rows]}
-    np.savez(out / "fashion.npz", **arrays)
+    np.savez(out / "fashion.npz", **cast(dict[str, Any], arrays))
     encoding = Encoding(out / "fashion.npz", out / "codec.safetensors")
-    for part in range(encoding.parts()):
-        encode_part(out / "latents", encoding, part)
+    for n in range(encoding.parts()):
+        encode_part(out / "latents", encoding, n)
     finish(out / "latents", encoding, encoding.parts())
 
 

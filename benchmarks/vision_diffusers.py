@@ -13,7 +13,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import diffusers
 import torch
@@ -23,6 +23,9 @@ from diffusers.models.resnet import ResnetBlock2D
 from safetensors.torch import save_file
 from torch import Tensor
 
+from structgen.vision.dit import DiT
+from structgen.vision.mmdit import MMDiT
+from structgen.vision.unet import UNet
 from tests.vision.answers import CASES, Case
 
 REPOSITORY = Path(__file__).parents[1]
@@ -68,8 +71,8 @@ def swapped(weights: Weights, prefix: str) -> None:
 
 
 def dit(case: Case) -> Peer:
-    config, side = case.module.config, case.inputs["x"].shape[-1]
-    patch = config.patch[0]
+    module, side = cast(DiT, case.module), case.inputs["x"].shape[-1]
+    config, patch = module.config, module.config.patch[0]
     model = diffusers.DiTTransformer2DModel(
         num_attention_heads=config.heads, attention_head_dim=config.width // config.heads, in_channels=4, out_channels=4,
         num_layers=config.depth, sample_size=side, patch_size=patch, num_embeds_ada_norm=config.steering.classes, norm_type="ada_norm_zero",
@@ -82,7 +85,7 @@ def dit(case: Case) -> Peer:
         own, other = f"transformer.blocks.{n}.", f"transformer_blocks.{n}."
         names |= {own + "modulation.linear.": other + "norm1.linear."} | attention_names(own + "attention.", other + "attn1.")
         names |= feed_forward(own + "feed_forward.", other + "ff.")
-        for key, value in case.module.transformer.steer.state_dict().items():  # diffusers keeps a copy in every block
+        for key, value in module.transformer.steer.state_dict().items():  # diffusers keeps a copy in every block
             weights[f"steer.{n}.{key}"] = value
         names |= two_layers(f"steer.{n}.times.0.", other + "norm1.emb.timestep_embedder.")
         names |= {f"steer.{n}.label.weight": other + "norm1.emb.class_embedder.embedding_table.weight"}
@@ -99,7 +102,7 @@ ADDED = {
 
 
 def mmdit(case: Case) -> Peer:
-    config, side = case.module.config, case.inputs["x"].shape[-1]
+    config, side = cast(MMDiT, case.module).config, case.inputs["x"].shape[-1]
     model = diffusers.SD3Transformer2DModel(
         sample_size=side, patch_size=2, in_channels=4, out_channels=4, num_layers=config.depth, num_attention_heads=config.heads,
         attention_head_dim=config.width // config.heads, joint_attention_dim=config.c_tokens, caption_projection_dim=config.width,
@@ -140,7 +143,7 @@ def stage_names(own: str, block: str, k: int, attends: bool) -> dict[str, str]:
 
 
 def unet(case: Case) -> Peer:
-    config = case.module.config
+    config = cast(UNet, case.module).config
     down = tuple("AttnDownBlock2D" if attend else "DownBlock2D" for attend in config.attend)
     up = tuple("AttnUpBlock2D" if attend else "UpBlock2D" for attend in reversed(config.attend))
     classes = config.steering.classes + 1 if config.steering.classes else None

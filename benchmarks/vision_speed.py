@@ -112,7 +112,7 @@ def of_words() -> Pair:
 
     def peer(count: int, steps: int, **given: Any) -> Tensor:
         own = cond(count)
-        embedded = {"prompt_embeds": own.tokens, "pooled_prompt_embeds": own.vector}
+        embedded = {"prompt_embeds": own.require("tokens"), "pooled_prompt_embeds": own.require("vector")}
         empty = {f"negative_{name}": torch.zeros_like(value) for name, value in embedded.items()}
         fixed = dict(num_inference_steps=steps, guidance_scale=GUIDANCE, output_type="latent")
         return pipeline(**embedded, **empty, **fixed, **given).images

@@ -14,6 +14,7 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,11 @@ def trained(latents: PictureSet, run: TrainingRun, system: System) -> nn.Module:
     return optimised(model, run, loss)
 
 
+def by_own(system: System, asked: PictureSet, steps: int) -> Tensor:
+    """Pictures of the labels."""
+    return drawn(Models((system,)), asked, [Drawing(steps, system.config.guidance)])
+
+
 def by_pipeline(pipeline: DiTPipeline, asked: PictureSet, steps: int, guidance: float) -> Tensor:
     """Pictures of the labels, through bytes as those of structgen."""
     parts = []
@@ -112,11 +118,11 @@ def main() -> None:
     run = from_mapping(TrainingRun, json.loads((options.out / next(iter(OWN.values())) / "run.json").read_text()))
     model = trained(latents, run, system)
     ways: dict[str, Callable[[int], Tensor]] = {
-        name: lambda steps, own=own: drawn(Models((own,)), asked, [Drawing(steps, own.config.guidance)]) for name, own in systems.items()
+        name: partial(by_own, own, asked) for name, own in systems.items()
     }
     for name, scheduler in (("DDIM", DDIMScheduler(clip_sample=False)), ("DPM-Solver++ 2M", DPMSolverMultistepScheduler())):
         pipeline = quiet(DiTPipeline(model, Decoder(system.decoded), scheduler))
-        ways[f"diffusers, {name}"] = lambda steps, pipeline=pipeline: by_pipeline(pipeline, asked, steps, system.config.guidance)
+        ways[f"diffusers, {name}"] = partial(by_pipeline, pipeline, asked, guidance=system.config.guidance)
     print("| | " + " | ".join(f"{steps} steps" for steps in STEPS) + " |\n" + "| --- " * (len(STEPS) + 1) + "|")
     for name, way in ways.items():
         found = []
