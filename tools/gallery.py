@@ -72,7 +72,8 @@ def section(path: Path, judge: Judge, pictures: PictureSet, count: int, steps: i
     yield f"\n## {name}\n"
     said_of_it = card(file_of_model) if file_of_model.suffix == ".safetensors" else "A cascade; its models have cards of their own."
     yield from textwrap.wrap(said_of_it or "A model without a card.", 140)
-    yield f"\n{len(asked)} {kind}, {drawing.steps} steps, guidance {drawing.guidance:g}, seed {SEED}: {found.right.sum()} as asked."
+    drawn_in = ", ".join(str(one.steps) for one in drawings)
+    yield f"\n{len(asked)} {kind}, {drawn_in} steps, guidance {drawing.guidance:g}, seed {SEED}: {found.right.sum()} as asked."
     for right, words in ((True, "As asked, surest first"), (False, "Not as asked, least sure last")):
         rows = np.flatnonzero(found.right == right)
         if len(rows):

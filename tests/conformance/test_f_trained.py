@@ -7,6 +7,7 @@ STRUCTGEN_CASCADE names the file of a cascade of moving digits (configs/video_ca
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,10 @@ from workflows.cascades import load_models
 
 SHIPPED = Path(__file__).parents[2] / "data" / "pictures"
 CASCADE, CONTROLNET = (os.environ.get(f"STRUCTGEN_{name}") for name in ("CASCADE", "CONTROLNET"))
-SHARES = {"class": "digit", "pace": "pace", "direction": "direction", "speed_within_half": "speed within 0.5 pixels a frame"}
+SHARES = {
+    "class": "digit", "pace": "pace", "direction": "direction", "speed_within_half": "speed within 0.5 pixels a frame",
+    "caption": "whole caption",
+}  # fmt: skip
 CUTS = ((8, 16, 16), (4, 16, 8), (8, 8, 16), (16, 8, 8))  # frames, rows, columns
 PATCH = (2, 4, 4)
 
@@ -83,35 +87,30 @@ def test_F3_larger_models_have_a_lower_held_out_loss(measured):
     assert list(losses.values()) == sorted(losses.values(), reverse=True)
 
 
-def digits_as_asked(models: Models) -> dict[str, float]:
-    """Shares of 150 clips, drawn for the captions of held-out ones, that show what was asked for, by the shipped reader of digits."""
+def assert_as_asked(measured, row: str, what: str, models: Models, sure: Sequence[str]) -> None:
+    """Of 150 clips, drawn for the captions of held-out ones and read by the shipped reader of digits, nine in ten show what is asked for of
+    each kind in `sure`, keys of SHARES; the speed is off by less than 0.5 pixels a frame in the mean. The other kinds are measured."""
     pictures, judge = read_set(SHIPPED / "moving_digits_1500.npz"), load(model_file(Path("digits_judge")), Judge)
     drawings = [Drawing(system.config.steps, system.config.guidance) for system in models.stages]
-    return judge_pictures(models, judge, pictures, 150, drawings)[0].agreement
+    found = judge_pictures(models, judge, pictures, 150, drawings)[0].agreement
+    for name, said in SHARES.items():
+        measured(row, f"{what}, share of 150 captions: {said}", found[name], 0.9 if name in sure else None)
+    measured(row, f"{what}, error of the speed, pixels a frame", found["speed_error"], 0.5)
+    assert min(found[name] for name in sure) >= 0.9 and found["speed_error"] < 0.5
 
 
 @pytest.mark.slow
 def test_F3_clips_show_what_their_captions_say(measured):
-    """Clips drawn by the shipped model: digit, pace and direction, and all three at once, are those of the caption in nine of ten, and the
-    speed is off by less than 0.5 pixels a frame in nine of ten, and in the mean."""
-    found = digits_as_asked(load_models(Path("digits")))
-    for name, what in (SHARES | {"caption": "whole caption"}).items():
-        measured("F3", f"moving digits, share of 150 captions: {what}", found[name], 0.9)
-    measured("F3", "moving digits, error of the speed, pixels a frame", found["speed_error"], 0.5)
-    assert min(found[name] for name in (*SHARES, "caption")) >= 0.9 and found["speed_error"] < 0.5
+    """Clips of the shipped model."""
+    assert_as_asked(measured, "F3", "moving digits", load_models(Path("digits")), tuple(SHARES))
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not CASCADE, reason="STRUCTGEN_CASCADE names no cascade")
 def test_F1_clips_of_a_cascade_show_what_their_captions_say(measured):
-    """Seven models that were trained apart, drawn in turn: the centre of light is off by less than 0.5 pixels a frame in nine of ten."""
-    found = digits_as_asked(load_models(Path(str(CASCADE))))
-    for name, what in SHARES.items():
-        measured("F1", f"seven trained models, share of 150 captions: {what}", found[name], 0.9)
-    measured("F1", "seven trained models, error of the speed, pixels a frame", found["speed_error"], 0.5)
-    assert found["speed_error"] < 0.5
-    asked = ("pace", "direction", "speed_within_half")  # the best cascade so far has 0.87 to 0.89 of the last: docs/vision.md says why
-    assert min(found[name] for name in asked) >= 0.9
+    """Clips of seven models that were trained apart, drawn in turn. Digits are right in 0.84 to 0.92, by the seed: too few to assert."""
+    sure = ("pace", "direction", "speed_within_half")
+    assert_as_asked(measured, "F1", "seven trained models", load_models(Path(str(CASCADE))), sure)
 
 
 @pytest.mark.slow
