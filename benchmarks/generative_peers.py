@@ -140,9 +140,7 @@ def _karras(run: Any, predict: Predict, noise: Tensor, levels: Tensor, extra: di
     return run(lambda x, level, **_: predict(x, float(level[0])), noise * 80.0, levels, disable=True, **extra), 80.0
 
 
-def _dpm_solver(
-    predict: Predict, noise: Tensor, evaluations: int, predict_x0: bool, method: str, order: int
-) -> tuple[Tensor, float]:
+def _dpm_solver(predict: Predict, noise: Tensor, evaluations: int, predict_x0: bool, method: str, order: int) -> tuple[Tensor, float]:
     """The method's authors' own code (their single file, as `dpm_solver` on PYTHONPATH): linear betas, even in log-SNR, one evaluation more
     at the end."""
     from dpm_solver import DPM_Solver, NoiseScheduleVP

@@ -117,9 +117,7 @@ def main() -> None:
     latents = read_latents(options.out / "latents", options.out / "codec.safetensors")[0].part(False)
     run = from_mapping(TrainingRun, json.loads((options.out / next(iter(OWN.values())) / "run.json").read_text()))
     model = trained(latents, run, system)
-    ways: dict[str, Callable[[int], Tensor]] = {
-        name: partial(by_own, own, asked) for name, own in systems.items()
-    }
+    ways: dict[str, Callable[[int], Tensor]] = {name: partial(by_own, own, asked) for name, own in systems.items()}
     for name, scheduler in (("DDIM", DDIMScheduler(clip_sample=False)), ("DPM-Solver++ 2M", DPMSolverMultistepScheduler())):
         pipeline = quiet(DiTPipeline(model, Decoder(system.decoded), scheduler))
         ways[f"diffusers, {name}"] = partial(by_pipeline, pipeline, asked, guidance=system.config.guidance)

@@ -143,14 +143,18 @@ def agreement(made: Tensor, asked: PictureSet, judge: Judge, models: Models) -> 
 def motion_agreement(clips: np.ndarray, captions: Sequence[str]) -> dict[str, float]:
     """How often the pace and the direction of the caption are seen, and how far the speed is off, pixels a frame."""
     found = np.nan_to_num(speeds(clips))
-    seen = [words(speed) for speed in found]
-    wanted = np.stack([asked_speed(caption) for caption in captions])
+    seen, errors = [words(speed) for speed in found], speed_errors(found, captions)
     return {
         "pace": float(np.mean([pace in caption.split() for (pace, _), caption in zip(seen, captions, strict=True)])),
         "direction": float(np.mean([caption.endswith(way) for (_, way), caption in zip(seen, captions, strict=True)])),
-        "speed_error": float(np.abs(found - wanted).max(1).mean()),
-        "speed_within_half": float((np.abs(found - wanted).max(1) < 0.5).mean()),
+        "speed_error": float(errors.mean()),
+        "speed_within_half": float((errors < 0.5).mean()),
     }
+
+
+def speed_errors(found: np.ndarray, captions: Sequence[str]) -> np.ndarray:
+    """How far speeds [n, 2] are from those of the captions, pixels a frame along the worse axis [n]; what is not seen stands still."""
+    return np.abs(np.nan_to_num(found) - np.stack([asked_speed(caption) for caption in captions])).max(1)
 
 
 def motion_fits(speed: np.ndarray, caption: str) -> bool:
