@@ -35,7 +35,8 @@ class ConfidenceHead(nn.Module):
     """SI Algorithm 31 for one sample of every example; nothing flows back into the trunk or the coordinates.
 
     Held and computed in the dtype of its own weights, whatever the trunk's; the stack (line 4) may have one of its own. Run samples
-    one after the other: each is a pair representation of its own.
+    one after the other: each is a pair representation of its own. Not the SI's: with `size` in the configuration a linear map of
+    log(tokens) is added to all singles and pairs after line 3, since what a small model gets right falls with the length of a chain.
     """
 
     def __init__(self, config: Config) -> None:
@@ -48,6 +49,7 @@ class ConfidenceHead(nn.Module):
         self.second = Linear(config.inputs.c_s_inputs, c_z)
         self.distance_bins = Linear(own.distance_bins, c_z)
         self.distance = Linear(1, c_z) if own.extra_distance else None
+        self.size = Linear(1, c_s + c_z, init="zero") if own.size else None
         self.stack = PairformerStack(
             own.blocks, c_s=c_s, heads=config.pairformer.heads, transition=config.pairformer.transition, pair=pair
         )
@@ -70,6 +72,10 @@ class ConfidenceHead(nn.Module):
         if self.config.s_norm:
             s = self.s_norm(s.clamp(-512, 512))  # line 1
         z = self._pair(z, s_inputs, representative_distances(batch, positions.detach().to(dtype)))  # lines 2-3
+        if self.size is not None:
+            of_s, of_z = self.size(log_size(batch, dtype)).split((s.shape[-1], z.shape[-1]), -1)
+            s = s + of_s[:, None]
+            z += of_z[:, None, None]
         s, z = self._stack(s, z, token_mask)  # line 4
         return ConfidenceLogits(
             plddt=self._atoms(self.plddt(self.plddt_norm(s)), batch),
@@ -110,6 +116,11 @@ class ConfidenceHead(nn.Module):
         place = batch.atom_slot if self.config.slots == "dictionary" else atom_ranks(batch)
         at = batch.atom_to_token * self.config.atoms_per_token + place
         return slots.gather(1, at[..., None].expand(-1, -1, slots.shape[-1]))
+
+
+def log_size(batch: Batch, dtype: torch.dtype) -> Float[Tensor, "b 1"]:
+    """log(tokens / 128). Attention averages and norms rescale, so a stack of both tells little of how many tokens it was given."""
+    return (batch.token_mask.sum(1, keepdim=True).to(dtype) / 128).log()
 
 
 def atom_ranks(batch: Batch) -> Int[Tensor, "b l"]:

@@ -177,6 +177,7 @@ class Confidence:
     pde_symmetry: Literal["pair_before", "pair_before_norm", "logits_after"] = "pair_before"
     dropout: float = 0.25
     outer_residual: bool = False
+    size: bool = False  # tell the head how many tokens there are
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,7 @@ class ConfidenceTraining:
     """All that a training of the head is, beside the loop and `init`, the model: what `task:` of `kind: confidence` holds."""
 
     sampling: Sampling | None = None  # how the finished model is run when the user does not say; its own if not given
+    size: bool = False  # give a head without it the number of tokens as an input that starts at no effect
     rollouts: Rollouts = field(default_factory=Rollouts)
     loss: ConfidenceTerms = field(default_factory=ConfidenceTerms)
 
@@ -81,7 +82,8 @@ class ConfidenceTask(Task[Rollout]):
         if not context.init:
             raise ConfigError("init: a confidence head is trained on roll-outs of a model: name its file")
         model = heads.load(context.init)
-        self.settings, self.context, self.network = settings, context, model.network.to(context.device)
+        network = told_size(model.network) if settings.size else model.network
+        self.settings, self.context, self.network = settings, context, network.to(context.device)
         self.network.config = dataclasses.replace(self.network.config, sampling=settings.sampling or self.network.config.sampling)
         self.paths = self._rolled_out(model)
         self.network.confidence.requires_grad_(True).train()
@@ -176,6 +178,16 @@ class Maker:
         data = np.random.default_rng((self.task.context.seed, number))
         pool = self.pools[int(data.random() >= own.full_atom_share)]
         return draw_example(self.chains, pool, crops, data)
+
+
+def told_size(network: AlphaFold3) -> AlphaFold3:
+    """The same network, whose confidence head knows the number of tokens; as it was until that input is trained."""
+    if network.config.confidence.size:
+        return network
+    config = dataclasses.replace(network.config, confidence=dataclasses.replace(network.config.confidence, size=True))
+    told = heads.build(config)
+    told.load_state_dict(told.state_dict() | network.state_dict())
+    return told.eval().requires_grad_(False)
 
 
 def claim(path: Path, identity: dict[str, object]) -> None:

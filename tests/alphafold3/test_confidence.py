@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -29,6 +30,7 @@ SWITCHES: list[dict[str, object]] = [
     {"pde_symmetry": "logits_after", "head_norm": True},
     {"pde_symmetry": "pair_before_norm", "head_norm": True},
     {"outer_residual": True},
+    {"size": True},
 ]
 
 
@@ -82,6 +84,9 @@ def test_head_equals_its_oracle(rng: torch.Generator, switches: dict[str, object
         if config.s_norm:
             s = torch.from_numpy(np.stack([norm_of(head.s_norm)(np.clip(row, -512, 512)) for row in s.numpy()]))
         z = torch.from_numpy(oracle.pair_input(trunk.z[b].numpy(), trunk.s_inputs[b].numpy(), points, weights, config.extra_distance))
+        if config.size:
+            added = torch.from_numpy(own["size.weight"][:, 0]) * math.log(N / 128)
+            s, z = s + added[: s.shape[-1]], z + added[s.shape[-1] :]
         s_out, z_out = (y[0] for y in head.stack(s[None], z[None], None))
         if config.outer_residual:
             s_out, z_out = s + s_out, z + z_out
@@ -162,7 +167,7 @@ def test_head_does_not_see_the_frame(rng: torch.Generator) -> None:
 @torch.no_grad()
 def test_padding_changes_nothing(rng: torch.Generator) -> None:
     """Masked tokens and atoms do not reach the real ones."""
-    head, trunk, x = make_head(rng), trunk_output(rng, extra=3), 8 * normal(rng, 1, ATOM_COUNT + 7, 3)
+    head, trunk, x = make_head(rng, size=True), trunk_output(rng, extra=3), 8 * normal(rng, 1, ATOM_COUNT + 7, 3)
     batch = crop(1, padding=(3, 7))
     padded = head(batch, trunk, x, batch.token_mask)
     alone = TrunkOutput(trunk.s_inputs[:, :N], trunk.s[:, :N], trunk.z[:, :N, :N])
@@ -175,7 +180,7 @@ def test_padding_changes_nothing(rng: torch.Generator) -> None:
 
 def test_nothing_flows_back(rng: torch.Generator) -> None:
     """Gradients reach every weight of the head, but neither trunk nor coordinates, which are left as they were."""
-    head, batch, trunk = make_head(rng, head_norm=True, s_norm=True, extra_distance=True), crop(1), trunk_output(rng)
+    head, batch, trunk = make_head(rng, head_norm=True, s_norm=True, extra_distance=True, size=True), crop(1), trunk_output(rng)
     x = (8 * normal(rng, 1, ATOM_COUNT, 3)).requires_grad_()
     inputs = [trunk.s_inputs, trunk.s, trunk.z]
     before = [y.clone() for y in inputs]

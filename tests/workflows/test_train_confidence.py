@@ -14,7 +14,7 @@ from structgen.alphafold3.config import Sampling, tiny
 from structgen.alphafold3.model import AlphaFold3, load_model, save_model
 from structgen.errors import ConfigError
 from structgen.features.chains import ChainSet
-from structgen.tasks.confidence import Rollouts, candidates, in_epochs, read_rollout
+from structgen.tasks.confidence import Rollouts, candidates, in_epochs, read_rollout, told_size
 from structgen.train import Optimisation, TrainState
 from tests.alphafold3.weights import randomise
 from tests.archive import random_chains, write_archive
@@ -78,6 +78,17 @@ def test_only_the_head_changes(chains: ChainSet, path: Path, tmp_path: Path) -> 
     changed = {name for name in weights[0] if not torch.equal(weights[0][name], weights[1][name])}
     assert changed and all(name.startswith("confidence.") for name in changed)
     assert after.config == dataclasses.replace(before.config, sampling=sampling)
+
+
+def test_a_head_is_told_the_size(chains: ChainSet, path: Path, tmp_path: Path) -> None:
+    """With `size` the head gets one more matrix: without effect at first, trained then, and there when the model is loaded."""
+    before = load_model(str(path)).network
+    told = told_size(before)
+    assert told.confidence.size is not None and not told.confidence.size.weight.any() and told_size(told) is told
+    assert all(torch.equal(weight, told.state_dict()[name]) for name, weight in before.state_dict().items())
+    train_confidence(path, chains, tmp_path / "run", task={"size": True})
+    after = load_model(str(tmp_path / "run" / "model.safetensors"))
+    assert after.config.confidence.size and after.network.confidence.size is not None and after.network.confidence.size.weight.any()
 
 
 def test_rollouts_of_another_model_are_refused(chains: ChainSet, path: Path, tmp_path: Path) -> None:
