@@ -94,9 +94,9 @@ class Structures:
     index: TemplateIndex
     settings: TemplateSettings
 
-    def templates(self, sequence: str) -> Templates:
-        """What predictions would be given."""
-        return find_templates(sequence, None, self.index, self.path, self.settings)
+    def templates(self, sequence: str, frequencies: np.ndarray | None = None) -> Templates:
+        """What predictions would be given by the sequence, and by the frequencies [n, 20] of its homologues where they are known."""
+        return find_templates(sequence, None, self.index, self.path, self.settings, frequencies)
 
 
 @dataclass(frozen=True, eq=False)

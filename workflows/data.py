@@ -208,12 +208,17 @@ def library(
     source: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of mmCIF files, or of a set of chains (its training split).")],
     out: Annotated[Path, typer.Argument(metavar="OUT.library")],
     holdout: Annotated[Path | None, typer.Option(metavar="TSV", help="Chains to leave out; see `structgen data homologs`.")] = None,
+    msas: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", exists=True, file_okay=False, help="Alignments of `structgen data profiles`: profiles of chains."),
+    ] = None,
     set_: SetOption = None,
 ) -> None:
-    """Make a structure library: backbones and sequences of many chains in one small file, for `structgen predict --templates`."""
+    """Make a structure library: backbones and sequences of many chains in one small file, for `structgen predict --templates`. Chains with
+    profiles are found by remote relatives too."""
     with exit_status():
         from structgen.configuration import from_mapping
-        from structgen.data.libraries import LibrarySettings, chains_of_folder, chains_of_set
+        from structgen.data.libraries import LibrarySettings, chains_of_folder, chains_of_set, with_profiles
         from structgen.features.chains import ChainSet
         from structgen.search.library import Library, write_library
         from structgen.settings import parse_assignments
@@ -226,6 +231,8 @@ def library(
             if is_set
             else chains_of_folder(source, settings, lambda name, reason: refused.append((name, reason)))
         )
+        if msas is not None:
+            chains = with_profiles(chains, msas)
         size = write_library(out, chains, {"settings": asdict(settings), "of": "training chains of a set" if is_set else "structure files"})
         for name, reason in refused:
             typer.echo(f"left out: {name}: {reason}", err=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -26,6 +26,7 @@ from structgen.features.tokens import Tokens, tokenise
 from structgen.metrics.sample import SLOTS, Known, Sample, laid_traces, score_sample
 from structgen.predict import fold
 from structgen.prediction import Prediction
+from structgen.search.copied import copied_trace
 from structgen.stages import takes_templates
 from workflows.baselines import Baselines, Chains, closed_row, trace_row
 from workflows.evaluate import Row, Source
@@ -74,34 +75,50 @@ class ModelSource(Source):
         started, record = time.monotonic(), self.chains[self._numbers[key]]
         known = known_of(record)
         structures = self.baselines.structures
-        templates = structures.templates(record.sequence) if structures else None
+        evidence = [name for name in self.settings.evidence if name != "profile" or record.profile is not None]
+        found = {name: structures.templates(record.sequence, shown(record, name)) for name in evidence} if structures else {}
+        templates = found.get(evidence[0])
         traces = self.baselines.traces(record.sequence, templates)
-        used = templates.used[0] if templates is not None and len(templates) else None
-        held = self.held.get(record.id)
         row = {
             "target": record.id,
             "length": len(record.sequence),
-            "identity": held.bin if held else identity_bin(used.identity if used else None) if structures else "",
-            "template": dataclasses.asdict(used) if used else None,
+            "identity": self._identity(record, templates),
+            "template": dataclasses.asdict(templates.used[0]) if templates else None,
             "baselines": {name: trace_row(trace, known.trace, known.resolved) for name, trace in traces.items()},
-            "predictions": dict(self._predictions(record, known, templates)),
+            "predictions": dict(self._predictions(record, known, evidence, found)),
         }
         return row | {"seconds": round(time.monotonic() - started, 2)}
 
-    def _predictions(self, record: ChainRecord, known: Known, templates: Templates | None) -> Iterator[tuple[str, Row]]:
-        """By evidence; with templates only where some were found and the model takes them."""
-        for evidence in self.settings.evidence:
-            if evidence == "profile" and record.profile is None:
-                continue
+    def _identity(self, record: ChainRecord, templates: Templates | None) -> str:
+        """The bin of the nearest known relative; empty where none is searched."""
+        if held := self.held.get(record.id):
+            return held.bin
+        return "" if templates is None else identity_bin(templates.used[0].identity if templates else None)
+
+    def _predictions(
+        self, record: ChainRecord, known: Known, kinds: Sequence[str], found: dict[str, Templates]
+    ) -> Iterator[tuple[str, Row]]:
+        """By evidence; with templates only where structures are searched and the model takes them."""
+        for evidence in kinds:
+            templates = found.get(evidence)
             tokens, samples = predicted(record, self.model, self.settings, evidence)
             own = sample_rows(tokens, samples, known)
             if templates is not None:
+                copied = copied_trace(templates)
+                own["identity"] = self._identity(record, templates)
+                own["template"] = dataclasses.asdict(templates.used[0]) if templates else None
+                own["copied"] = trace_row(copied, known.trace, known.resolved)
                 trace = samples[own["ranked"]].positions[tokens.centre_atom]
                 own["closed"] = closed_row(templates, trace, known.trace, known.resolved)
             yield evidence, own
             if templates is not None and takes_templates(self.model.config):
                 given = predicted(record, self.model, self.settings, evidence, templates) if len(templates) else (tokens, samples)
                 yield evidence + WITH_TEMPLATES, sample_rows(*given, known)
+
+
+def shown(record: ChainRecord, evidence: str) -> np.ndarray | None:
+    """The frequencies of homologues that an evidence shows."""
+    return record.profile if evidence == "profile" else None
 
 
 def sample_rows(tokens: Tokens, samples: list[Prediction], known: Known) -> Row:
@@ -149,8 +166,9 @@ def predicted(
     job = Job(name=record.id, slug="judged", chains=(Chain("A", Kind.PROTEIN, record.sequence),), source=record.id)
     tokens = tokenise(build_atoms(job))
     batch = featurise(tokens, [None], templates=() if templates is None else (templates,))
-    if evidence == "profile" and record.profile is not None:
-        batch = show_profile(batch, record.profile)
+    frequencies = shown(record, evidence)
+    if frequencies is not None:
+        batch = show_profile(batch, frequencies)
     return tokens, fold(tokens, batch, model, protocol.sampling, protocol.seed)
 
 

@@ -46,7 +46,7 @@ def _group(rows: Sequence[Row], name: str) -> Row:
         "accuracy": _of_model(rows, name)
         | {f"ranked first, {other}": _of_model(rows, other)["ranked first"] for other in others}
         | _of_baselines(rows, name),
-        "found": {key: sum(row["baselines"][key] is not None for row in rows) for key in BASELINES if key in rows[0]["baselines"]},
+        "found": {key: sum(_baseline(row, name, key) is not None for row in rows) for key in BASELINES if key in rows[0]["baselines"]},
         "geometry": _geometry(rows, name),
         "calibration": _calibration(rows, name),
         "ranking": _ranking(rows, name),
@@ -84,10 +84,21 @@ def _of_model(rows: Sequence[Row], name: str) -> Row:
 
 def _of_baselines(rows: Sequence[Row], name: str) -> Row:
     """What finds nothing scores 0 (its RMSD is that of the residues it covers)."""
-    columns = {title: [row["baselines"][key] for row in rows] for key, title in BASELINES.items() if key in rows[0]["baselines"]}
+    columns = {title: [_baseline(row, name, key) for row in rows] for key, title in BASELINES.items() if key in rows[0]["baselines"]}
     if all("closed" in row["predictions"][name] for row in rows):
         columns[CLOSED] = [_closed(row, name) for row in rows]
     return {title: {score: _mean([(one or NOTHING)[score] for one in column]) for score in ACCURACY} for title, column in columns.items()}
+
+
+def _baseline(row: Row, name: str, key: str) -> Row | None:
+    """Scores of a baseline: of the template that this evidence finds, where each finds its own."""
+    return _own(row, name, "copied") if key == "copied" else row["baselines"][key]
+
+
+def _own(row: Row, name: str, key: str) -> Any:
+    """What an evidence (the same with its templates) says for itself: of its template, its bin of identity and its copy; else the row's."""
+    of_row = row["baselines"]["copied"] if key == "copied" else row[key]
+    return row["predictions"].get(name.removesuffix(WITH_TEMPLATES), {}).get(key, of_row)
 
 
 def _closed(row: Row, name: str) -> Row:
@@ -159,9 +170,9 @@ def _ranking(rows: Sequence[Row], name: str) -> Row:
 def by_identity(rows: Sequence[Row], name: str) -> Row:
     """Medians of TM-score and lDDT by bin of identity, for targets whose templates were searched: of the sample ranked first without and
     with templates (where the model takes them), of the best template copied, and of the copy with its gaps closed."""
-    judged = [row for row in rows if row["identity"] and name in row["predictions"]]
-    bins = sorted({row["identity"] for row in judged}, key=_lowest)
-    return {bin: _medians([row for row in judged if row["identity"] == bin], name) for bin in bins}
+    judged = [row for row in rows if name in row["predictions"] and _own(row, name, "identity")]
+    bins = sorted({_own(row, name, "identity") for row in judged}, key=_lowest)
+    return {bin: _medians([row for row in judged if _own(row, name, "identity") == bin], name) for bin in bins}
 
 
 def _lowest(bin: str) -> float:
@@ -174,10 +185,10 @@ def _medians(rows: Sequence[Row], name: str) -> Row:
     ways: dict[str, Callable[[Row], Mapping[str, float]]] = {"without": lambda row: ranked(row, name)}
     if all(name + WITH_TEMPLATES in row["predictions"] for row in rows):
         ways["with"] = lambda row: ranked(row, name + WITH_TEMPLATES)
-    ways["copied"] = lambda row: row["baselines"]["copied"] or NOTHING
+    ways["copied"] = lambda row: _own(row, name, "copied") or NOTHING
     if all("closed" in row["predictions"][name] for row in rows):
         ways["closed"] = lambda row: _closed(row, name)
-    used = [row["template"] for row in rows if row["template"]]
+    used = [_own(row, name, "template") for row in rows if _own(row, name, "template")]
     about = {key: round(float(np.median([one[key] for one in used])), 4) if used else None for key in ("identity", "coverage")}
     values = {way: {score: _median([of(row)[score] for row in rows]) for score in ("tm", "lddt")} for way, of in ways.items()}
     return {"chains": len(rows), "found": len(used), **about, **values}

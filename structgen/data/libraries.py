@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from structgen.data.alignments import read_alignment
 from structgen.data.sources import structure_files
 from structgen.errors import InputError
 from structgen.features.chains import ChainSet
 from structgen.io.structures import Polymer, read_entry
 from structgen.io.textfile import read_text_bytes
+from structgen.search.columns import frequencies_of
 from structgen.search.library import LibraryChain
 
 
@@ -35,7 +37,14 @@ def chains_of_set(chains: ChainSet, settings: LibrarySettings, split: str = "tra
         for i in _distinct(order, chains.sequence, settings):
             record = chains[i]
             atoms = np.where(record.mask[:, :3, None], record.positions[:, :3], np.nan)
-            yield LibraryChain(record.id, chains.rows[i].get("chain", ""), "", record.sequence, atoms)
+            yield LibraryChain(record.id, chains.rows[i].get("chain", ""), "", record.sequence, atoms, record.profile)
+
+
+def with_profiles(chains: Iterable[LibraryChain], alignments: Path) -> Iterator[LibraryChain]:
+    """The chains, with profiles from a folder of `structgen data profiles` for those that have none and an alignment there."""
+    for chain in chains:
+        found = read_alignment(alignments, chain.sequence) if chain.profile is None else None
+        yield chain if found is None else replace(chain, profile=frequencies_of(found))
 
 
 def _resolution(chains: ChainSet, i: int) -> float:

@@ -165,6 +165,17 @@ def template_arrays(tokens: Tokens, templates: Sequence[Templates | None]) -> di
     return {f"template_{name}": array.astype(np.int64) if name == "restype" else array for name, array in joined.items()}
 
 
+def padded_templates(templates: Templates, slots: int, residues: int) -> dict[str, np.ndarray]:
+    """The template features [slots, residues, ...] of one chain that may be padded behind its end; there must be enough slots."""
+    part, more = _to_depth(templates, templates.restype.shape[1], slots), residues - templates.restype.shape[1]
+    arrays = {}
+    for name in _ARRAYS:
+        array = getattr(part, name)
+        fill = chemistry.GAP if name == "restype" else 0
+        arrays[name] = np.concatenate([array, np.full((slots, more, *array.shape[2:]), fill, array.dtype)], 1)
+    return {f"template_{name}": array.astype(np.int64) if name == "restype" else array for name, array in arrays.items()}
+
+
 def _to_depth(templates: Templates | None, residues: int, depth: int) -> Templates:
     """With empty slots behind the last template."""
     templates = no_templates(residues) if templates is None else templates

@@ -1,7 +1,8 @@
 """A structure library: the backbones and sequences of many chains in one small file, which is searched as a folder of mmCIF files is.
 
 The file is a ZIP of NumPy arrays compressed by LZMA: `np.load` reads it. `steps` is LZMA too, with models of its own for the two bytes of a
-residue. Equal chains give equal bytes.
+residue. Equal chains give equal bytes. Where profiles of some chains are known, every residue has a column of `search.columns` too, which
+finds remote relatives.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from structgen.errors import InputError
 from structgen.features import chemistry
 from structgen.features.templates import Backbone
 from structgen.search.backbone_code import Code, decode, encode
+from structgen.search.columns import ColumnAlphabet, columns_of
+from structgen.search.remote import RemoteLibrary
 from structgen.store import replacing
 
 FORMAT = "structgen-library-2"
@@ -40,22 +43,25 @@ class LibraryChain:
     released: str  # ISO date, empty if unknown
     sequence: str  # [n] one-letter codes, unresolved residues among them
     atoms: np.ndarray  # [n, 3, 3] N, CA, C
+    profile: np.ndarray | None = None  # [n, 20] frequencies of homologues, rows of zeros where unknown
 
 
 def write_library(path: Path, chains: Iterable[LibraryChain], about: dict[str, Any]) -> int:
     """Write the chains in their order, and what is said of them (plain JSON). Returns the size of the file in bytes."""
-    codes, names, sequences = list[Code](), list[list[str]](), list[str]()
+    codes, names, sequences, profiles = list[Code](), list[list[str]](), list[str](), list[np.ndarray | None]()
     for chain in chains:
         resolved = np.isfinite(chain.atoms).all((1, 2))
         if resolved.any():
             codes.append(encode(chain.atoms, resolved))
             names.append([chain.name, chain.chain, chain.released])
             sequences.append(chain.sequence)
+            profiles.append(None if chain.profile is None else chain.profile.astype(np.float16))
     if not codes:
         raise InputError("no chain for a structure library", where=str(path), expected="protein chains with coordinates")
     header = json.dumps({"format": FORMAT, "about": about, "chains": names}, separators=(",", ":"), sort_keys=True).encode()
     with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_LZMA) as archive:
-        for name, array in (_arrays(codes, sequences) | {"header": np.frombuffer(header, np.uint8)}).items():
+        arrays = _arrays(codes, sequences) | _columns(sequences, profiles) | {"header": np.frombuffer(header, np.uint8)}
+        for name, array in arrays.items():
             data = io.BytesIO()
             np.lib.format.write_array(data, array, allow_pickle=False)
             info = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
@@ -79,6 +85,15 @@ def _arrays(codes: Sequence[Code], sequences: Sequence[str]) -> dict[str, np.nda
         "kept": np.packbits(np.concatenate([code.kept for code in codes])),
         "own": np.ascontiguousarray(np.concatenate([code.own for code in codes]).reshape(-1, 6).T),
     }
+
+
+def _columns(sequences: Sequence[str], profiles: Sequence[np.ndarray | None]) -> dict[str, np.ndarray]:
+    """All residues' columns and their alphabet; nothing where no profile is known, since then sequences say as much."""
+    if all(profile is None for profile in profiles):
+        return {}
+    columns = np.concatenate([columns_of(s, f).astype(np.float16) for s, f in zip(sequences, profiles, strict=True)])
+    alphabet = ColumnAlphabet.learned(columns)
+    return {"columns": alphabet.encoded(columns), "alphabet": alphabet.letters}
 
 
 def is_library(path: Path) -> bool:
@@ -116,6 +131,14 @@ class Library:
         """Of every chain."""
         letters = np.frombuffer(_LETTERS.encode(), np.uint8)[self._read("letters")].tobytes().decode()
         return [letters[start:stop] for start, stop in zip(self._starts, self._starts[1:], strict=False)]
+
+    @cached_property
+    def remote(self) -> RemoteLibrary | None:
+        """Its chains as columns, where its maker knew profiles."""
+        with zipfile.ZipFile(self.path) as archive:
+            if "columns.npy" not in archive.namelist():
+                return None
+        return RemoteLibrary(ColumnAlphabet(self._read("alphabet")), self._read("columns"), np.array(self._starts))
 
     def backbone(self, k: int) -> Backbone:
         """A chain as a template: CB is implied by N, CA and C, and is CA for glycine."""

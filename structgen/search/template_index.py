@@ -86,7 +86,7 @@ def build_index(path: Path, store: Store, seen: Seen = lambda done, of: None) ->
     Raises `InputError` where there is no file to read or none of them can be read.
     """
     if is_library(path):
-        return _library_index(path, store)
+        return _stored_library_index(path, store)
     root, names = _listing(path)
     files: list[IndexedFile] = []
     for shard in _shards(root, names):
@@ -104,13 +104,18 @@ def build_index(path: Path, store: Store, seen: Seen = lambda done, of: None) ->
     return TemplateIndex(tuple(files), digest)
 
 
-def _library_index(path: Path, store: Store) -> TemplateIndex:
+def _stored_library_index(path: Path, store: Store) -> TemplateIndex:
+    index = library_index(path)
+    if not store.holds(index_key(index.digest)):
+        store.publish(index_key(index.digest), _packed(index.files))
+    return index
+
+
+def library_index(path: Path) -> TemplateIndex:
     """The chains of a library, one file each; its digest is that of the library's file."""
     library, digest = open_library(path), library_digest(path)
     rows = zip(library.names, library.sequences, strict=True)
     files = tuple(IndexedFile(f"{entry}:{k}", digest, released, {chain: s}) for k, ((entry, chain, released), s) in enumerate(rows))
-    if not store.holds(index_key(digest)):
-        store.publish(index_key(digest), _packed(files))
     return TemplateIndex(files, digest)
 
 

@@ -1,4 +1,5 @@
-"""Templates of a chain: those that a job gives, or relatives found in an index of structures by hmmsearch (SI 2.4)."""
+"""Templates of a chain: those that a job gives, or relatives found in an index of structures by hmmsearch (SI 2.4), or by comparing
+profiles where that finds none."""
 
 from __future__ import annotations
 
@@ -19,7 +20,10 @@ from structgen.features.msa import Msa, deduplicate
 from structgen.features.templates import MOST, SHORTEST_CHAIN, Templates, Used, align, lay, stack
 from structgen.io.structures import Entry, Polymer, read_given
 from structgen.io.textfile import read_text_bytes
+from structgen.search.columns import columns_of, frequencies_of
+from structgen.search.library import is_library, open_library
 from structgen.search.nearest import AMINO, corresponding
+from structgen.search.remote import remote_hits
 from structgen.search.template_index import IndexedFile, TemplateIndex, backbone_of
 from structgen.store import canonical_json
 
@@ -36,7 +40,9 @@ class TemplateSettings:
     min_aligned: float = 0.1  # more than this share of the query is aligned
     min_length: int = 10  # residues of the hit
     max_subsequence: float = 0.95  # a hit that is literally a part of the query is at most this share of it; 1 keeps all
+    max_identity: float = 1.0  # share of equal residues in a hit; less than 1 to judge by, or to train on, farther relatives than there are
     e_value: float = 0.01  # in a library of the size of the PDB; AlphaFold 3 has 100, and hits of pure chance where nothing is better
+    remote_e_value: float = 1e-3  # of relatives that profiles alone tell, in a library with profiles, where nothing else is found; 0: none
     found: int = 20  # hits that are looked at
     used: int = MOST
     seed: int = 42
@@ -121,13 +127,29 @@ def _named(template: Template, entry: Entry) -> Polymer | None:
     return found
 
 
-def find_templates(sequence: str, msa: Msa | None, index: TemplateIndex, folder: Path, settings: TemplateSettings) -> Templates:
-    """The best hits in the index that pass the filters and are resolved where they are aligned, the lowest E-value first.
+def find_templates(
+    sequence: str, msa: Msa | None, index: TemplateIndex, folder: Path, settings: TemplateSettings, frequencies: np.ndarray | None = None
+) -> Templates:
+    """The best hits in the index that pass the filters and are resolved where they are aligned, the lowest E-value first; where there is
+    none and the index is a library with profiles, its remote relatives.
 
-    The same arguments give the same templates. Raises `InputError` for a file that is not any more what was indexed.
+    `frequencies` [n, 20] of homologues stand in for an alignment where there is none. The same arguments give the same templates. Raises
+    `InputError` for a file that is not any more what was indexed.
     """
+    near = _laid(_candidates(hits(sequence, msa, index, settings), sequence, index, settings), sequence, folder, settings)
+    if near or not settings.remote_e_value:
+        return stack(near, len(sequence))
+    known = frequencies_of(msa) if msa is not None and len(msa.rows) > 1 else frequencies
+    remote = _candidates(remote_relatives(sequence, known, folder, settings), sequence, index, settings)
+    return stack(_laid(remote, sequence, folder, settings), len(sequence))
+
+
+def _laid(
+    candidates: Iterator[tuple[Hit, IndexedFile, str]], sequence: str, folder: Path, settings: TemplateSettings
+) -> list[Templates]:
+    """The first of them that say anything."""
     chosen: list[Templates] = []
-    for hit, file, chain in islice(_candidates(sequence, msa, index, settings), settings.found):
+    for hit, file, chain in islice(candidates, settings.found):
         backbone, name = backbone_of(folder, file, chain)
         origin = Used(name, chain, file.released, file.sha256, aligned=0, identity=0.0, coverage=0.0, e_value=hit.e_value)
         template = lay(backbone, sequence, hit.own.tolist(), hit.other.tolist(), origin)
@@ -135,17 +157,28 @@ def find_templates(sequence: str, msa: Msa | None, index: TemplateIndex, folder:
             chosen.append(template)
         if len(chosen) == settings.used:
             break
-    return stack(chosen, len(sequence))
+    return chosen
+
+
+def remote_relatives(sequence: str, frequencies: np.ndarray | None, path: Path, settings: TemplateSettings) -> list[Hit]:
+    """Chains of a library that align with the query profile by profile, the lowest E-value first; none where there are no profiles."""
+    library = open_library(path) if is_library(path) else None
+    if library is None or library.remote is None:
+        return []
+    found = remote_hits(columns_of(sequence, frequencies), library.remote, e_value=settings.remote_e_value, most=settings.found)
+    return [Hit(library.sequences[hit.chain], hit.e_value, hit.own, hit.other) for hit in found]
 
 
 def _origin(name: str, polymer: Polymer, entry: Entry) -> Used:
     return Used(name, polymer.name, entry.released, entry.sha256, aligned=0, identity=0.0, coverage=0.0)
 
 
-def _candidates(sequence: str, msa: Msa | None, index: TemplateIndex, settings: TemplateSettings) -> Iterator[tuple[Hit, IndexedFile, str]]:
+def _candidates(
+    found: list[Hit], sequence: str, index: TemplateIndex, settings: TemplateSettings
+) -> Iterator[tuple[Hit, IndexedFile, str]]:
     """Hits that pass the filters, each stretch once, with the file and chain of the first structure that is old enough."""
     seen: set[str] = set()
-    for hit in hits(sequence, msa, index, settings):
+    for hit in found:
         old = [named for named in index.sequences[hit.sequence] if _is_old(named[0].released, settings.max_date)]
         if old and hit.stretch not in seen and _passes(hit, sequence, settings):
             seen.add(hit.stretch)
@@ -160,7 +193,12 @@ def _is_old(released: str, latest: str) -> bool:
 def _passes(hit: Hit, query: str, settings: TemplateSettings) -> bool:
     part = len(hit.stretch) / len(query)
     is_duplicate = hit.stretch in query and part > settings.max_subsequence
-    return len(hit.own) > settings.min_aligned * len(query) and len(hit.stretch) >= settings.min_length and not is_duplicate
+    long = len(hit.own) > settings.min_aligned * len(query) and len(hit.stretch) >= settings.min_length
+    return long and not is_duplicate and (settings.max_identity >= 1 or _identity(hit, query) <= settings.max_identity)
+
+
+def _identity(hit: Hit, query: str) -> float:
+    return sum(query[i] == hit.sequence[j] for i, j in zip(hit.own, hit.other, strict=True)) / len(hit.own)
 
 
 def hits(sequence: str, msa: Msa | None, index: TemplateIndex, settings: TemplateSettings) -> list[Hit]:

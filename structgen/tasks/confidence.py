@@ -27,10 +27,14 @@ from structgen.alphafold3.rollout import ConfidenceLoss, ConfidenceTerms, Rollou
 from structgen.data.examples import Loading
 from structgen.data.stream import Stream, open_dataset
 from structgen.errors import ConfigError
+from structgen.features import chemistry
 from structgen.features.chains import ChainSet
 from structgen.features.examples import Crops, Example, draw_example
+from structgen.features.templates import MOST, padded_templates
 from structgen.generative import generators
 from structgen.generative.ema import Weights
+from structgen.search.template_index import TemplateIndex, library_index
+from structgen.search.templates import TemplateSettings, find_templates
 from structgen.store import replace_file
 from structgen.tasks.crops import means
 from structgen.tasks.structure import with_weights
@@ -58,6 +62,9 @@ class Rollouts:
     samples: int = 3
     steps: int = 20
     loading: Loading | None = None  # of one crop a batch
+    library: str = ""  # a structure library's file: some crops are shown what predictions would find in it, not the loader's templates
+    searched: float = 0.4  # share of these
+    max_identity: tuple[float, ...] = (0.3, 0.3, 0.5, 0.7, 0.95)  # one is drawn for each: nearer relatives are as if not known
 
 
 @dataclass(frozen=True)
@@ -149,6 +156,12 @@ class Maker:
         return Stream.of(open_dataset(self.task.context.data), own, self.task.context.seed)
 
     @cached_property
+    def library(self) -> tuple[Path, TemplateIndex]:
+        """The structures that are searched."""
+        path = Path(self.task.settings.rollouts.library)
+        return path, library_index(path)
+
+    @cached_property
     def pools(self) -> list[list[list[int]]]:
         return [self.chains.clusters(pool) for pool in candidates(self.task.settings.rollouts, self.chains)]
 
@@ -173,11 +186,27 @@ class Maker:
     def _example(self, number: int) -> Example:
         own = self.task.settings.rollouts
         if own.loading:
-            return self.stream.example(number)
+            example, rng = self.stream.example(number), np.random.default_rng((self.task.context.seed, 2, number))
+            if own.library and rng.random() < own.searched:
+                return with_searched(example, self.library, float(rng.choice(own.max_identity)))
+            return example
         crops = Crops(tokens=own.longest, batch=1, profile_keep=own.profile_keep, gap_share=own.gap_share)
         data = np.random.default_rng((self.task.context.seed, number))
         pool = self.pools[int(data.random() >= own.full_atom_share)]
         return draw_example(self.chains, pool, crops, data)
+
+
+def with_searched(example: Example, library: tuple[Path, TemplateIndex], max_identity: float) -> Example:
+    """A crop of one protein chain (b = 1) with the templates that its sequence and profile find, none that are more like it than that."""
+    batch, (path, index) = example.batch, library
+    n = int(batch.token_mask[0].sum())
+    sequence = "".join((chemistry.AMINO_ACIDS + "X" * 12)[k] for k in batch.restype[0, :n].tolist())
+    shown = batch.profile[0, :n, : len(chemistry.AMINO_ACIDS)].numpy()
+    alone = bool((shown.max(1) == 1).all())
+    frequencies = None if alone else shown / np.maximum(shown.sum(1, keepdims=True), 1e-6)
+    found = find_templates(sequence, None, index, path, TemplateSettings(max_identity=max_identity, found=100), frequencies)
+    arrays = {name: torch.from_numpy(array)[None] for name, array in padded_templates(found, MOST, batch.tokens).items()}
+    return dataclasses.replace(example, batch=dataclasses.replace(batch, **arrays))
 
 
 def told_size(network: AlphaFold3) -> AlphaFold3:

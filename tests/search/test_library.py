@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from structgen.data.libraries import LibrarySettings, chains_of_folder, chains_of_set
+from structgen.data.alignments import alignment_path
+from structgen.data.libraries import LibrarySettings, chains_of_folder, chains_of_set, with_profiles
 from structgen.errors import InputError
 from structgen.features.chains import ChainSet
 from structgen.io.structures import read_entry
 from structgen.io.textfile import read_text_bytes
 from structgen.metrics.rmsd import rmsd
+from structgen.search.columns import columns_of
 from structgen.search.copied import copied_trace
-from structgen.search.library import Library, is_library, write_library
+from structgen.search.library import Library, LibraryChain, is_library, write_library
 from structgen.search.template_index import build_index, load_index
 from structgen.search.templates import TemplateSettings, find_templates
 from structgen.store import Store
@@ -75,6 +78,28 @@ def test_a_set_of_chains_gives_its_training_split_without_near_copies(tmp_path: 
     made = [Made("a", one), Made("copy", one[2:]), Made("b", other), Made("v", held, split="val"), Made("s", short)]
     chains = ChainSet(write_archive(tmp_path, made, rng, clusters=[0, 0, 0, 1, 2]))
     assert sorted(chain.name for chain in chains_of_set(chains, LibrarySettings())) == ["a", "b"]
+
+
+def test_chains_get_the_profiles_of_their_alignments(library: Path, tmp_path: Path):
+    """Of two chains one has an alignment: the library has columns then, and of the other chain those of its letters."""
+    folder, bare = tmp_path / "msas", Library(library)
+    path = alignment_path(folder, bare.sequences[1])
+    path.parent.mkdir(parents=True)
+    own = bare.sequences[1]
+    path.write_bytes(gzip.compress(f">query\n{own}\n>other\n{own[:50].replace('L', 'I')}{own[50:]}\n".encode()))
+    chains = [
+        LibraryChain(entry, chain, date, sequence, np.where(on[:, None, None], frame, np.nan))
+        for k, ((entry, chain, date), sequence) in enumerate(zip(bare.names, bare.sequences, strict=True))
+        for frame, on in [(bare.backbone(k).frame, bare.backbone(k).frame_mask)]
+    ]
+    write_library(tmp_path / "known.library", with_profiles(chains, folder), {})
+    known = Library(tmp_path / "known.library").remote
+    assert bare.remote is None and known is not None and len(known) == 2 and known.lengths.tolist() == list(map(len, bare.sequences))
+    first = known.alphabet.letters[known.chain(0)]
+    assert np.abs(first - columns_of(bare.sequences[0], None)).max() < 0.01
+    place = own.index("L")
+    likeliest = known.alphabet.letters[known.chain(1)][place].argsort()[-2:]
+    assert place < 50 and {"ARNDCQEGHILKMFPSTWYV"[k] for k in likeliest} == {"I", "L"}
 
 
 def test_a_damaged_or_empty_library_is_told(library: Path, tmp_path: Path):

@@ -169,6 +169,11 @@ def test_summary_is_what_the_rows_say() -> None:
     bins = whole["by_identity"]["sequence"]
     assert bins["30-50"]["found"] == 1 and bins["30-50"]["copied"]["tm"] == 0.25 and bins["30-50"]["closed"]["lddt"] == pytest.approx(0.55)
     assert bins["30-50"]["without"]["lddt"] == pytest.approx(0.5) and "with" not in bins["30-50"]
+    rows[1]["predictions"]["sequence"] |= {"identity": "0-30", "template": {"identity": 0.2, "coverage": 0.8}, "copied": baseline}
+    own = summarise(rows)  # an evidence that found a template of its own
+    assert own["evidence"]["sequence"]["found"]["copied"] == 2 and own["evidence"]["sequence"]["found"]["nearest"] == 1
+    assert own["by_identity"]["sequence"]["0-30"]["copied"]["tm"] == 0.5 and own["by_identity"]["sequence"]["0-30"]["identity"] == 0.2
+    assert own["by_identity"]["sequence"]["30-50"]["chains"] == 1
 
 
 def test_homologs_with_templates_without_and_copied(command: Command, model: Model, chains: ChainSet, tmp_path: Path) -> None:
@@ -191,6 +196,7 @@ def test_homologs_with_templates_without_and_copied(command: Command, model: Mod
     assert row["template"]["file"] == parent.id and row["baselines"]["copied"]["coverage"] > 0.8
     closed = row["predictions"]["sequence"]["closed"]
     assert closed["coverage"] == 1 and row["identity"] == "70-95"
+    assert all(row["predictions"][name]["copied"]["coverage"] > 0.8 for name in ("sequence", "profile"))
     assert all((tmp_path / "with" / name).stat().st_size > 5000 for name in ("accuracy.png", "calibration.png"))
 
     untrained = dataclasses.replace(tiny(), template=dataclasses.replace(tiny().template, trained=False))

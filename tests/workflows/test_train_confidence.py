@@ -12,9 +12,15 @@ import torch
 
 from structgen.alphafold3.config import Sampling, tiny
 from structgen.alphafold3.model import AlphaFold3, load_model, save_model
+from structgen.data.libraries import LibrarySettings, chains_of_set
 from structgen.errors import ConfigError
+from structgen.features import chemistry
 from structgen.features.chains import ChainSet
-from structgen.tasks.confidence import Rollouts, candidates, in_epochs, read_rollout, told_size
+from structgen.features.examples import Example
+from structgen.features.templates import MOST
+from structgen.search.library import write_library
+from structgen.search.template_index import library_index
+from structgen.tasks.confidence import Rollouts, candidates, in_epochs, read_rollout, told_size, with_searched
 from structgen.train import Optimisation, TrainState
 from tests.alphafold3.weights import randomise
 from tests.archive import random_chains, write_archive
@@ -118,6 +124,34 @@ def test_rollouts_of_what_the_loader_draws(chains: ChainSet, path: Path, tmp_pat
     assert all(one.batch.tokens == 16 and one.batch.template_frame_mask.any() and len(one.samples) == 2 for one in made)
     with pytest.raises(ConfigError, match=r"loading\.batch: found 2"):
         train_confidence(path, chains, tmp_path / "two", task={"rollouts": rollouts | {"loading": loading | {"batch": 2}}})
+
+
+def test_rollouts_with_what_a_library_finds(chains: ChainSet, path: Path, tmp_path: Path) -> None:
+    """A share of the roll-outs has the templates that a search finds, none nearer than the identity that is drawn; the others are the
+    loader's to the last byte."""
+    library = tmp_path / "train.library"
+    own = list(chains_of_set(chains, LibrarySettings(shortest=5)))
+    write_library(library, [dataclasses.replace(one, sequence=one.sequence[:8] + "WW" + one.sequence[10:]) for one in own], {})
+    loading = {"batch": 1, "tokens": 40, "buckets": [], "templates": {"slots": 1, "keep": 0.0}}
+    rollouts = {"count": 8, "held_out": 1, "samples": 1, "steps": 2, "loading": loading}
+    searched = rollouts | {"library": str(library), "searched": 0.5, "max_identity": [1.0]}
+    train_confidence(path, chains, tmp_path / "loader", task={"rollouts": rollouts})
+    train_confidence(path, chains, tmp_path / "searched", task={"rollouts": searched})
+    files = [f"rollouts/{k:05}.safetensors" for k in range(8)]
+    others = [read_rollout(tmp_path / "searched" / name).batch for name in files if differ(tmp_path, name)]
+    assert 2 <= len(others) <= 6 and all(batch.template_frame_mask.shape[1] == MOST for batch in others)
+    batch = max(others, key=lambda batch: int(batch.template_frame_mask.sum()))
+    n, same = int(batch.token_mask.sum()), batch.template_restype == batch.restype[:, None]
+    assert batch.template_frame_mask[0, 0, 10:n].all() and same[0, 0, 10:n].all()
+    assert (batch.template_restype[0, :, n:] == chemistry.GAP).all() and not batch.template_frame_mask[0, 1:].any()
+    found = (library, library_index(library))
+    for identity, frames in ((0.99, batch.template_frame_mask), (0.3, torch.zeros_like(batch.template_frame_mask))):
+        again = with_searched(Example(batch, torch.zeros(1), torch.zeros(1)), found, identity).batch
+        assert torch.equal(again.template_frame_mask, frames) and torch.equal(again.restype, batch.restype)
+
+
+def differ(folder: Path, name: str) -> bool:
+    return (folder / "loader" / name).read_bytes() != (folder / "searched" / name).read_bytes()
 
 
 def test_an_epoch_shows_every_rollout_once() -> None:
