@@ -65,7 +65,7 @@ def fold(
             raise NumericalError(f"seed {seed}: {error}") from error
     del condition
     trim()
-    return predictions(tokens, batch, network, trunk, torch.cat(parts), seed)
+    return predictions(tokens, batch, network, trunk, torch.cat(parts), seed, sampling.ranked_by)
 
 
 def _counted(on_step: Callable[[int, int], None] | None, part: int, parts: int) -> Callable[[int, int], None] | None:

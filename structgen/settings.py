@@ -211,6 +211,10 @@ def _check_templates(settings: TemplateSettings) -> None:
         raise ConfigError(f"template_search: found {found}; expected 1 to {MOST} used of at least as many found")
     if settings.e_value <= 0:
         raise ConfigError(f"template_search.e_value: found {settings.e_value}; expected more than 0")
+    if settings.remote_e_value < 0:
+        raise ConfigError(f"template_search.remote_e_value: found {settings.remote_e_value}; expected more than 0, or 0 for no such search")
+    if not 0 < settings.max_identity <= 1:
+        raise ConfigError(f"template_search.max_identity: found {settings.max_identity}; expected more than 0 and at most 1")
     try:
         latest = settings.max_date and datetime.date.fromisoformat(settings.max_date).isoformat()
     except ValueError:

@@ -42,8 +42,9 @@ FAILS = """## Where it fails
   structure for anything that needs the fold.
 - Bonds, clashes and mirror images are in the tables of geometry. Clashes are pairs of heavy atoms whose van der Waals spheres overlap by
   more than 0.4 angstrom.
-- Judged here are chains without a relative of known structure, the hardest ones. A model that reads templates is far better where there is
-  a relative (`docs/model.md`), and then no better than the relative is where the two differ.
+- Judged here are chains of which mmseqs2 finds no relative in the training set, the hardest. Where a table is with templates, these are
+  remote relatives that profiles alone tell, of the targets for which there are some. A model that reads templates is far better where
+  there is a near relative (`docs/model.md`), and then no better than the relative is where the two differ.
 - It was trained on windows of single chains: contacts beyond a window and interfaces of complexes were never shown.
 - It was shown the amino-acid frequencies of homologues, not their alignment: an alignment helps through the profile made of it.
 - No ligands, no nucleic acids, no modified residues; no disorder beyond missing atoms.
@@ -143,6 +144,7 @@ def _sampler(protocol: Row) -> str:
         + ("; samples that wind to the left are mirrored" if own.get("right_handed") else "")
         + (f"; held to templates within {own['held']:g} of the expected deviation" if own.get("held") else "")
         + ("; bonds, angles, hands and clashes are relaxed" if own.get("relaxed") else "")
+        + ("; ranked by the mean PAE" if own.get("ranked_by") == "pae" else "")
     )
 
 

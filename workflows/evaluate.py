@@ -45,7 +45,8 @@ class Source(ABC):
 
         `target`, `length` (residues), `identity` (bin of the nearest known relative, or empty), `seconds`; `template`: the best one found,
         or None; `baselines`: scores by name, None where nothing was found; `predictions`: by evidence, the `samples` (`metrics.sample`),
-        the number that is `ranked` first, and, where structures are searched, `closed`: the scores of the best template, its gaps closed.
+        the number that is `ranked` first, and, where structures are searched, `closed`: the scores of the best template, its gaps closed;
+        of a model also `identity`, `template` and `copied` where the evidence finds templates of its own.
         """
 
     def facts(self) -> Row:

@@ -208,6 +208,7 @@ class Sampling:
     right_handed: bool = False  # mirror samples whose chains wind to the left (`handedness`)
     held: float = 0.0  # backbones lie within so many expected deviations of where the best template has them (`holding`); 0: anywhere
     relaxed: bool = False  # move atoms to the nearest coordinates with the lengths, angles and hands of chemistry (`relaxation`)
+    ranked_by: Literal["tm", "pae"] = "tm"  # samples, by ipTM and pTM as the SI has it or by the mean PAE (`ranking.summarise`)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from structgen.alphafold3.model import AlphaFold3
     from structgen.alphafold3.trunk import TrunkOutput
 
+RankedBy = Literal["tm", "pae"]
 CONTACT = 8.0  # angstrom between representative atoms
 CLASH = 1.1  # angstrom
 ROWS = 64  # of the probabilities of PDE, held at once
@@ -34,20 +35,34 @@ CLASHING_PAIRS, CLASHING_SHARE = 100, 0.5  # more than either, of a pair of poly
 
 
 def predictions(
-    tokens: Tokens, batch: Batch, network: AlphaFold3, trunk: TrunkOutput, positions: Float[Tensor, "samples l 3"], seed: int
+    tokens: Tokens,
+    batch: Batch,
+    network: AlphaFold3,
+    trunk: TrunkOutput,
+    positions: Float[Tensor, "samples l 3"],
+    seed: int,
+    ranked_by: RankedBy = "tm",
 ) -> list[Prediction]:
     """Every sample of a seed with its confidence, in the given order; one sample's pair tensors are held at a time."""
     contact = contact_probabilities(network.distogram(wide(trunk.z))[0], network.config.distogram)
     mask = None if batch.token_mask.all() else batch.token_mask
     made = []
     for k, x in enumerate(positions):
-        made.append(prediction(tokens, x, network.confidence(batch, trunk, x[None], mask), contact, seed=seed, sample=k))
+        logits = network.confidence(batch, trunk, x[None], mask)
+        made.append(prediction(tokens, x, logits, contact, seed=seed, sample=k, ranked_by=ranked_by))
         trim()
     return made
 
 
 def prediction(
-    tokens: Tokens, positions: Float[Tensor, "l 3"], logits: ConfidenceLogits, contact: Float[Tensor, "n n"], *, seed: int, sample: int
+    tokens: Tokens,
+    positions: Float[Tensor, "l 3"],
+    logits: ConfidenceLogits,
+    contact: Float[Tensor, "n n"],
+    *,
+    seed: int,
+    sample: int,
+    ranked_by: RankedBy = "tm",
 ) -> Prediction:
     """One sample with its confidence; the logits (b = 1) and tensors may be padded beyond the atoms and tokens of the job."""
     n, l = len(tokens.residue), len(tokens.atom_token)  # noqa: E741
@@ -55,7 +70,9 @@ def prediction(
     plddt = expected_plddt(logits.plddt[0, :l])
     pde = torch.cat([expected_error(wide(rows).softmax(-1)) for rows in logits.pde[0, :n, :n].split(ROWS)])
     xyz = _numpy(positions[:l])
-    summary = summarise(tokens, xyz, plddt=plddt, pae_probabilities=probabilities, pde=pde, contact=contact[:n, :n])
+    summary = summarise(
+        tokens, xyz, plddt=plddt, pae_probabilities=probabilities, pde=pde, contact=contact[:n, :n], ranked_by=ranked_by
+    )
     return Prediction(
         seed=seed,
         sample=sample,
@@ -82,15 +99,21 @@ def summarise(
     pae_probabilities: Float[Tensor, "n n bins"],
     pde: Float[Tensor, "n n"],
     contact: Float[Tensor, "n n"],
+    ranked_by: RankedBy = "tm",
 ) -> Summary:
-    """All scores of one sample. `positions` [L, 3] in angstrom; plddt 0-100; pde in angstrom."""
+    """All scores of one sample. `positions` [L, 3] in angstrom; plddt 0-100; pde in angstrom.
+
+    The ranking score is the SI's, or, by "pae", has in the places of pTM and ipTM how far the mean PAE, of all pairs and of those of two
+    chains, is below the largest that there is: 1 - PAE / 32. Where no sample has a good frame, pTM is that of the luckiest frame.
+    """
     structure = tokens.structure
     alignment = Alignment(pae_probabilities, tokens.chain, torch.from_numpy(tokens.frame_mask).to(pae_probabilities.device))
     ptm, iptm, pairs = alignment.ptm(), alignment.iptm(), alignment.chain_pair_iptm()
+    whole, between = (ptm, iptm) if ranked_by == "tm" else alignment.nearness()
     clashes = chain_pair_clashes(structure, positions)
     clash, disordered = has_clash(structure, clashes), fraction_disordered(structure, positions)
     return Summary(
-        ranking_score=ranking_score(ptm=ptm, iptm=iptm, fraction_disordered=disordered, clash=clash),
+        ranking_score=ranking_score(ptm=whole, iptm=between, fraction_disordered=disordered, clash=clash),
         ptm=ptm,
         iptm=iptm,
         fraction_disordered=disordered,
@@ -160,6 +183,16 @@ class Alignment:
         other = chain[:, None] != chain
         tm = self._tm(slice(None), slice(None), len(chain))
         return _best((tm * other).sum(1) / other.sum(1), self.frame & other.any(1))
+
+    def nearness(self) -> tuple[float, float]:
+        """1 - PAE / 32, its mean over all tokens in all frames, and over those of other chains; NaN where there is no such pair."""
+        chain = torch.from_numpy(self.chain).to(self.frame.device)
+        near = 1 - expected_error(self.probabilities) / (ERROR_BIN * self.probabilities.shape[-1])
+        pairs = self.frame[:, None].expand_as(near)
+        whole, between = (
+            near[of].mean().item() if of.any() else float("nan") for of in (pairs, pairs & (chain[:, None] != chain))
+        )
+        return whole, between
 
     def chain_pair_iptm(self) -> np.ndarray:
         """[C, C] ipTM of every two chains by themselves, their tokens alone setting the scale; on the diagonal the chains' pTM."""

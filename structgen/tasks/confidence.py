@@ -201,9 +201,8 @@ def with_searched(example: Example, library: tuple[Path, TemplateIndex], max_ide
     batch, (path, index) = example.batch, library
     n = int(batch.token_mask[0].sum())
     sequence = "".join((chemistry.AMINO_ACIDS + "X" * 12)[k] for k in batch.restype[0, :n].tolist())
-    shown = batch.profile[0, :n, : len(chemistry.AMINO_ACIDS)].numpy()
-    alone = bool((shown.max(1) == 1).all())
-    frequencies = None if alone else shown / np.maximum(shown.sum(1, keepdims=True), 1e-6)
+    shown = batch.profile[0, :n, : len(chemistry.AMINO_ACIDS)].numpy()  # gaps aside; of the letters alone where no profile is shown
+    frequencies = shown / np.maximum(shown.sum(1, keepdims=True), 1e-6)
     found = find_templates(sequence, None, index, path, TemplateSettings(max_identity=max_identity, found=100), frequencies)
     arrays = {name: torch.from_numpy(array)[None] for name, array in padded_templates(found, MOST, batch.tokens).items()}
     return dataclasses.replace(example, batch=dataclasses.replace(batch, **arrays))

@@ -133,11 +133,14 @@ def test_frame_mask_is_of_the_aligned_token_alone(rng: torch.Generator) -> None:
     assert best.chain_pair_pae_min()[0].tolist() == [0.25, 0.25] and best.chain_pair_pae_min()[1].tolist() == [15.25, 15.25]
 
 
-def summary(tokens: Tokens, probabilities: Tensor, positions: np.ndarray, plddt: Tensor | None = None) -> Summary:
+def summary(
+    tokens: Tokens, probabilities: Tensor, positions: np.ndarray, plddt: Tensor | None = None, ranked_by: ranking.RankedBy = "tm"
+) -> Summary:
     n = len(tokens.residue)
     ones = torch.ones(n, n, dtype=torch.float64)
     plddt = torch.full((len(tokens.atom_token),), 50.0) if plddt is None else plddt
-    return ranking.summarise(tokens, positions, plddt=plddt, pae_probabilities=probabilities, pde=3 * ones, contact=0.2 * ones)
+    errors = {"pae_probabilities": probabilities, "pde": 3 * ones, "contact": 0.2 * ones}
+    return ranking.summarise(tokens, positions, plddt=plddt, ranked_by=ranked_by, **errors)
 
 
 def test_single_chain(rng: torch.Generator) -> None:
@@ -163,11 +166,31 @@ def test_complex(rng: torch.Generator) -> None:
     assert out.chain_ptm == pytest.approx(np.diagonal(pairs)) and not np.shares_memory(out.chain_ptm, pairs)
 
 
+@pytest.mark.parametrize("lengths", [(8,), (4, 3, 2)])
+def test_ranked_by_the_mean_error(rng: torch.Generator, lengths: tuple[int, ...]) -> None:
+    """1 - PAE / 32 in the places of pTM and ipTM, by loops over frames that there are; nothing else of a summary changes."""
+    tokens = make_tokens(lengths)
+    tokens = dataclasses.replace(tokens, frame_mask=np.arange(sum(lengths)) != 1)
+    probabilities = random_probabilities(rng, sum(lengths))
+    near: dict[bool, list[float]] = {True: [], False: []}
+    for i in range(sum(lengths)):
+        for j in range(sum(lengths)):
+            error = sum(p * 0.5 * (k + 0.5) for k, p in enumerate(probabilities[i, j].tolist()))
+            if tokens.frame_mask[i]:
+                near[bool(tokens.chain[i] != tokens.chain[j])].append(1 - error / 32)
+    whole = np.mean(near[True] + near[False])
+    expected = whole if len(lengths) == 1 else 0.8 * np.mean(near[True]) + 0.2 * whole
+    out, usual = (summary(tokens, probabilities, spread(tokens), ranked_by=by) for by in ("pae", "tm"))
+    assert out.ranking_score == pytest.approx(expected + 0.5) and out.ptm == usual.ptm
+    assert np.array_equal(out.chain_pair_iptm, usual.chain_pair_iptm, equal_nan=True)
+
+
 def test_nothing_has_a_frame(rng: torch.Generator) -> None:
     """Ions alone have no frames: every score is undefined, none is invented; the job has a rank, to be written by."""
     tokens = make_tokens((1, 1), (Kind.LIGAND, Kind.LIGAND))
     out = summary(tokens, random_probabilities(rng, 2), spread(tokens))
     assert math.isnan(out.ptm) and math.isnan(out.iptm) and out.ranking_score == 0 and np.isnan(out.chain_pair_iptm).all()
+    assert summary(tokens, random_probabilities(rng, 2), spread(tokens), ranked_by="pae").ranking_score == 0
     assert out.fraction_disordered == 0.0
 
 

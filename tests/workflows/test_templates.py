@@ -160,6 +160,8 @@ def test_models_without_templates_say_so(command: Command, tmp_path: Path, folde
         (("--max-template-date", "2021-13-01"), "template_search.max_date: found '2021-13-01'; expected a date as 2021-09-30"),
         (("--set", "template_search.used=5"), "expected 1 to 4 used"),
         (("--set", "template_search.e_value=0"), "template_search.e_value: found 0"),
+        (("--set", "template_search.remote_e_value=-1"), "template_search.remote_e_value: found -1"),
+        (("--set", "template_search.max_identity=30"), "template_search.max_identity: found 30"),
     ],
 )
 def test_wrong_settings_are_told_before_anything_runs(
