@@ -12,7 +12,7 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +73,7 @@ class Searches:
         """Profile by profile."""
         columns = columns_of(target.record.sequence, target.frequencies)
         columns = columns[::-1].copy() if backwards else columns
-        found = remote_hits(columns, self.columns, e_value=1.0, most=20)
+        found = islice(remote_hits(columns, self.columns, e_value=1.0), 20)
         return [(hit.chain, Hit(self.library.sequences[hit.chain], hit.e_value, hit.own, hit.other)) for hit in found]
 
     def _numbered(self, found: list[Hit]) -> list[tuple[int, Hit]]:

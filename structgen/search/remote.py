@@ -4,13 +4,13 @@ A residue of the query is its column of frequencies, one of the library a letter
 (2005, HHsearch) has them score: log2 sum_a q(a) t(a) / background(a). The best local alignment without gaps is found for every chain of the
 library, then the best one with gaps (Smith-Waterman with affine gaps, by biotite) for the most promising. What chance alone gives to this
 query is seen on chains spread over the library, nearly none of which are relatives: their scores, less what is due to length, follow
-Gumbel's distribution, which turns a score into an E-value.
+Gumbel's distribution, about, which turns a score into an E-value.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,6 +26,7 @@ _SHIFT = -0.1  # bits a pair of columns: local alignments of what is not related
 _GAP, _LONGER = -4.0, -0.4  # bits for the first residue of a gap and for every further one
 _CEILING, _PAIR = 30_000, 2_000  # of a score without gaps, in units, and of a pair's, which is a tenth of that: 16 bits hold their sum
 _AT_ONCE = 1 << 17  # residues of the library, about, which a processor's cache holds
+_LIBRARY = 20_000  # chains for which E-values are told at least
 _ASIDE = 3.0  # standard deviations above the mean of chance: what scores more is a relative, and not counted as chance
 
 
@@ -74,25 +75,30 @@ class RemoteLibrary:
 
 
 def remote_hits(
-    columns: np.ndarray, library: RemoteLibrary, *, e_value: float, candidates: int = 500, sample: int = 500, most: int = 20
-) -> list[RemoteHit]:
-    """The hits of a protein's columns [n, 20] of at most that E-value, the lowest first.
+    columns: np.ndarray, library: RemoteLibrary, *, e_value: float, candidates: int = 500, sample: int = 500
+) -> Iterator[RemoteHit]:
+    """The hits of a protein's columns [n, 20] of at most that E-value, the lowest first, each aligned when it is asked for.
 
-    `candidates` chains are aligned with gaps; `sample` chains tell what chance gives. E-values are of a library of this one's size.
+    `candidates` chains are aligned with gaps; `sample` chains tell what chance gives. E-values are of a library of this one's size, or
+    of 20,000 chains where it has fewer: a small library makes no hit better.
     """
-    if not len(columns) or not len(library):
-        return []
     scores = np.round(UNITS * (library.alphabet.bits(columns) + _SHIFT)).astype(np.int32)
     aligner = _Aligner(scores)
     likely = np.argsort(-ungapped(scores, library), kind="stable")[:candidates].tolist()
-    chance = Chance.of([(aligner.score(library.chain(k)), len(library.chain(k))) for k in _spread(len(library), sample)])
-    found = [(len(library) * chance.p_value(aligner.score(library.chain(k)), len(library.chain(k))), k) for k in likely]
-    best = sorted((e, k) for e, k in found if e <= e_value)[:most]
-    return [RemoteHit(k, e, *aligner.pairs(library.chain(k))) for e, k in best]
+    chance = Chance.of([(aligner.score(chain), len(chain)) for chain in unrelated(library, sample)])
+    found = [(max(len(library), _LIBRARY) * chance.p_value(aligner.score(library.chain(k)), int(library.lengths[k])), k) for k in likely]
+    for e, k in sorted((e, k) for e, k in found if e <= e_value):
+        yield RemoteHit(k, e, *aligner.pairs(library.chain(k)))
 
 
-def _spread(chains: int, sample: int) -> Iterable[int]:
-    return range(0, chains, max(1, chains // sample))
+def unrelated(library: RemoteLibrary, sample: int) -> Iterator[np.ndarray]:
+    """At least so many chains, nearly none of which are related to any query: those of a library spread over it, and, where it has too
+    few, the same in random orders of their letters."""
+    spread = range(0, len(library), max(1, len(library) // sample))
+    yield from map(library.chain, spread)
+    rng = np.random.default_rng(1)
+    for k in range(sample - len(spread)):
+        yield rng.permutation(library.chain(spread[k % len(spread)]))
 
 
 def ungapped(scores: np.ndarray, library: RemoteLibrary) -> np.ndarray:

@@ -4,7 +4,7 @@ profiles where that finds none."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -160,13 +160,13 @@ def _laid(
     return chosen
 
 
-def remote_relatives(sequence: str, frequencies: np.ndarray | None, path: Path, settings: TemplateSettings) -> list[Hit]:
+def remote_relatives(sequence: str, frequencies: np.ndarray | None, path: Path, settings: TemplateSettings) -> Iterator[Hit]:
     """Chains of a library that align with the query profile by profile, the lowest E-value first; none where there are no profiles."""
     library = open_library(path) if is_library(path) else None
     if library is None or library.remote is None:
-        return []
-    found = remote_hits(columns_of(sequence, frequencies), library.remote, e_value=settings.remote_e_value, most=settings.found)
-    return [Hit(library.sequences[hit.chain], hit.e_value, hit.own, hit.other) for hit in found]
+        return
+    for hit in remote_hits(columns_of(sequence, frequencies), library.remote, e_value=settings.remote_e_value):
+        yield Hit(library.sequences[hit.chain], hit.e_value, hit.own, hit.other)
 
 
 def _origin(name: str, polymer: Polymer, entry: Entry) -> Used:
@@ -174,7 +174,7 @@ def _origin(name: str, polymer: Polymer, entry: Entry) -> Used:
 
 
 def _candidates(
-    found: list[Hit], sequence: str, index: TemplateIndex, settings: TemplateSettings
+    found: Iterable[Hit], sequence: str, index: TemplateIndex, settings: TemplateSettings
 ) -> Iterator[tuple[Hit, IndexedFile, str]]:
     """Hits that pass the filters, each stretch once, with the file and chain of the first structure that is old enough."""
     seen: set[str] = set()

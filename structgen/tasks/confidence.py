@@ -203,7 +203,7 @@ def with_searched(example: Example, library: tuple[Path, TemplateIndex], max_ide
     sequence = "".join((chemistry.AMINO_ACIDS + "X" * 12)[k] for k in batch.restype[0, :n].tolist())
     shown = batch.profile[0, :n, : len(chemistry.AMINO_ACIDS)].numpy()  # gaps aside; of the letters alone where no profile is shown
     frequencies = shown / np.maximum(shown.sum(1, keepdims=True), 1e-6)
-    found = find_templates(sequence, None, index, path, TemplateSettings(max_identity=max_identity, found=100), frequencies)
+    found = find_templates(sequence, None, index, path, TemplateSettings(max_identity=max_identity), frequencies)
     arrays = {name: torch.from_numpy(array)[None] for name, array in padded_templates(found, MOST, batch.tokens).items()}
     return dataclasses.replace(example, batch=dataclasses.replace(batch, **arrays))
 

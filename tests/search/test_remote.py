@@ -151,6 +151,21 @@ def test_chance_is_learned_without_relatives(rng_np: np.random.Generator) -> Non
     assert Chance(0.0, 0.0, 1.0).p_value(0, 7) == pytest.approx(1 - math.exp(-math.exp(-np.euler_gamma)))
 
 
+def test_a_small_library_makes_no_hit_better(rng_np: np.random.Generator) -> None:
+    """Of a library of three chains, two of them relatives of the query, both are found and the third is not; what is chance to it comes of
+    the letters of all three in other orders, as many as are asked for, and the same every time."""
+    shares = family(rng_np, 80)
+    columns = [columns_of(drawn(rng_np, own), own) for own in (shares, family(rng_np, 70), shares)]
+    alphabet = ColumnAlphabet.learned(np.concatenate(columns))
+    library = RemoteLibrary(alphabet, alphabet.encoded(np.concatenate(columns)), np.array([0, 80, 150, 230]))
+    hits = list(remote_hits(columns_of(drawn(rng_np, shares), shares), library, e_value=1e-3))
+    assert sorted(hit.chain for hit in hits) == [0, 2] and all(len(hit.own) > 75 for hit in hits)
+    assert not list(remote_hits(columns_of("A" * 60, None), library, e_value=1e-3))
+    first, again = (list(remote.unrelated(library, 10)) for _ in range(2))
+    assert len(first) == 10 and all(map(np.array_equal, first, again))
+    assert [sorted(chain) for chain in first[3:6]] == [sorted(library.chain(k)) for k in range(3)]
+
+
 def family(rng: np.random.Generator, residues: int) -> np.ndarray:
     """Frequencies of residues that may be any of a few amino acids."""
     shares = np.zeros((residues, 20))
@@ -184,7 +199,7 @@ def test_a_relative_is_found_by_its_profile(rng_np: np.random.Generator, tmp_pat
     pairs = dict(zip(first.own.tolist(), first.other.tolist(), strict=True))
     assert first.chain == 123 and not others and first.e_value < 1e-6
     assert sum(pairs.get(i) == (i if i < 40 else i + 6) for i in range(90)) > 80
-    assert remote_hits(columns_of(query, shares)[::-1].copy(), found, e_value=1e-3) == []
+    assert not list(remote_hits(columns_of(query, shares)[::-1].copy(), found, e_value=1e-3))
     settings = TemplateSettings()
     given = find_templates(query, None, library_index(path), path, settings, shares)
     assert [used.file for used in given.used] == ["relative"] and given.used[0].e_value == first.e_value
