@@ -21,7 +21,7 @@ from biotite.sequence.align import Alignment, SubstitutionMatrix, align_optimal
 
 from structgen.search.columns import ColumnAlphabet
 
-UNITS = 20  # of a score, a bit: everything is counted in whole numbers, so that equal queries give equal hits everywhere
+UNITS = 20  # of a score, a bit: alignments are counted in whole numbers, whose sums are the same in any order
 _SHIFT = -0.1  # bits a pair of columns: local alignments of what is not related end
 _GAP, _LONGER = -4.0, -0.4  # bits for the first residue of a gap and for every further one
 _CEILING, _PAIR = 30_000, 2_000  # of a score without gaps, in units, and of a pair's, which is a tenth of that: 16 bits hold their sum

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import pytest
 import torch
 
-from structgen.alphafold3.handedness import dihedrals, left_handed, right_handed, stretches
+from structgen.alphafold3.handedness import dihedrals, left_handed, off_templates, right_handed, stretches
 from structgen.features.batch import Batch
 from structgen.features.job import Kind
 from tests.alphafold3.crop import random_rotation
@@ -36,6 +39,25 @@ def test_mirrored_samples_are_mirrored_back(rng: torch.Generator) -> None:
     both = torch.stack([atoms, atoms * torch.tensor([-1.0, 1.0, 1.0])])
     assert left_handed(both, batch).tolist() == [False, True]
     assert torch.equal(right_handed(both, batch), torch.stack([atoms, atoms]))
+
+
+@pytest.mark.parametrize("turned", [1.0, -1.0])
+def test_a_template_tells_the_hand(rng: torch.Generator, turned: float) -> None:
+    """Of a chain and its mirror image the one stays that a template is of, noise and rotation aside, even one that winds to the left; a
+    template of a few residues says nothing."""
+    batch = batch_of(tokens_of("A" * 20, "GC" * 4))
+    atoms = helix(batch, rng=rng) * torch.tensor([turned, 1.0, 1.0])
+    frame, mask = torch.zeros(1, 2, 28, 3, 3), torch.zeros(1, 2, 28, dtype=torch.bool)
+    place = atoms[batch.centre_atom[0]] @ random_rotation(rng).mT + 0.5 * torch.randn(28, 3, generator=rng, dtype=torch.float64)
+    frame[0, :, :, 1] = place.float()
+    mask[0, 0, :5], mask[0, 1, 2:18] = True, True  # the first one is too short
+    both = torch.stack([atoms, atoms * torch.tensor([-1.0, 1.0, 1.0])])
+    shown = dataclasses.replace(batch, template_frame=frame, template_frame_mask=mask)
+    off = off_templates(both, shown)
+    assert off is not None and off[0] < 16 * 3 < off[1]
+    assert torch.equal(right_handed(both, shown), torch.stack([atoms, atoms]))
+    few = dataclasses.replace(shown, template_frame_mask=mask & (torch.arange(28) < 5))
+    assert off_templates(both, few) is None and not left_handed(right_handed(both, few), few).any()
 
 
 def test_only_unbroken_stretches_of_proteins_count(rng: torch.Generator) -> None:
