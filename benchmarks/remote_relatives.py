@@ -127,15 +127,16 @@ def main() -> None:
             sure = values[:, 0] <= 1e-3
             score = np.where(sure, values[:, 1], 0)
             print(f"| {name} | {sure.sum()} | {score.mean():.3f} | {(score > 0.5).sum()} | {np.median(seconds):.1f} |", flush=True)
-        backwards = np.array([hit.e_value for target in targets for _, hit in searches.remote(target, backwards=True)])
+        reversed_ = [searches.remote(target, backwards=True) for target in targets]
+        backwards = np.array([found[0][1].e_value if found else np.inf for found in reversed_])
         values = np.array(best["profiles compared"])
-        print("\n| E-value of the best hit | targets | TM-score | above 0.5 | hits of a reversed query |")
+        print("\n| E-value of the best hit | targets | TM-score | above 0.5 | reversed targets |")
         print("| --- | --- | --- | --- | --- |")
         for low, high in pairwise(BINS):
             inside = (values[:, 0] > low) & (values[:, 0] <= high)
             mean = f"{values[inside, 1].mean():.2f} | {(values[inside, 1] > 0.5).sum()}" if inside.any() else " | "
-            chance = ((backwards > low) & (backwards <= high)).sum() / len(targets)
-            print(f"| {low:g} to {high:g} | {inside.sum()} | {mean} | {chance:.2f} |", flush=True)
+            chance = ((backwards > low) & (backwards <= high)).sum()
+            print(f"| {low:g} to {high:g} | {inside.sum()} | {mean} | {chance} |", flush=True)
 
 
 if __name__ == "__main__":
