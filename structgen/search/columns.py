@@ -18,6 +18,7 @@ from structgen.features.msa import Msa
 LETTERS = 255  # at most, of an alphabet: one byte keeps a value for what is no column
 AMINO_ACIDS = len(chemistry.AMINO_ACIDS)
 _LEARNED_FROM, _ROUNDS = 60_000, 12  # columns and rounds of k-means
+_ROWS = 10_000  # of an alignment, the first ones
 
 # Robinson & Robinson (1991), in the order of AMINO_ACIDS: what BLAST's statistics are made of
 _ROBINSON = "7.805 5.129 4.487 5.364 1.925 4.264 6.295 7.377 2.199 5.142 9.019 5.744 2.243 3.856 5.203 7.120 5.841 1.330 3.216 6.441"
@@ -42,7 +43,7 @@ def frequencies_of(msa: Msa) -> np.ndarray:
     A row counts by how rare its letters are in their columns (position-based weights, Henikoff & Henikoff 1994), so that a hundred copies
     of one sequence say what one says.
     """
-    rows = msa.rows
+    rows = msa.rows[:_ROWS]
     known = rows < AMINO_ACIDS
     at = np.where(known, rows, 0).astype(np.int64)
     place = np.arange(rows.shape[1]) * AMINO_ACIDS
