@@ -22,6 +22,7 @@ from torch import Tensor
 
 from structgen import heads
 from structgen.alphafold3.config import Sampling
+from structgen.alphafold3.labels import PROTEIN
 from structgen.alphafold3.model import AlphaFold3, Model, save_model
 from structgen.alphafold3.rollout import ConfidenceLoss, ConfidenceTerms, Rollout, roll_out
 from structgen.data.examples import Loading
@@ -33,6 +34,7 @@ from structgen.features.examples import Crops, Example, draw_example
 from structgen.features.templates import MOST, padded_templates
 from structgen.generative import generators
 from structgen.generative.ema import Weights
+from structgen.search.library import is_library
 from structgen.search.template_index import TemplateIndex, library_index
 from structgen.search.templates import TemplateSettings, find_templates
 from structgen.store import replace_file
@@ -157,8 +159,10 @@ class Maker:
 
     @cached_property
     def library(self) -> tuple[Path, TemplateIndex]:
-        """The structures that are searched."""
+        """The structures that are searched. Raises `ConfigError` for a file that is no library."""
         path = Path(self.task.settings.rollouts.library)
+        if not is_library(path):
+            raise ConfigError(f"task.rollouts.library: {path} is no structure library; make one with `structgen data library`")
         return path, library_index(path)
 
     @cached_property
@@ -197,9 +201,15 @@ class Maker:
 
 
 def with_searched(example: Example, library: tuple[Path, TemplateIndex], max_identity: float) -> Example:
-    """A crop of one protein chain (b = 1) with the templates that its sequence and profile find, none that are more like it than that."""
+    """A crop of one protein chain (b = 1) with the templates that its sequence and profile find, none that are more like it than that.
+
+    Raises `ConfigError` for a crop of anything else: templates of complexes are not searched here.
+    """
     batch, (path, index) = example.batch, library
     n = int(batch.token_mask[0].sum())
+    if len(batch.asym_id[0, :n].unique()) > 1 or (batch.kind[0, :n] != PROTEIN).any():
+        where = ", ".join(example.names) or "a crop"
+        raise ConfigError(f"task.rollouts.library: {where} is not one protein chain; leave it out, or train on data of single chains")
     sequence = "".join((chemistry.AMINO_ACIDS + "X" * 12)[k] for k in batch.restype[0, :n].tolist())
     shown = batch.profile[0, :n, : len(chemistry.AMINO_ACIDS)].numpy()  # gaps aside; of the letters alone where no profile is shown
     frequencies = shown / np.maximum(shown.sum(1, keepdims=True), 1e-6)

@@ -150,6 +150,13 @@ def test_rollouts_with_what_a_library_finds(chains: ChainSet, path: Path, tmp_pa
         assert torch.equal(again.template_frame_mask, frames) and torch.equal(again.restype, batch.restype)
 
 
+    pair = dataclasses.replace(batch, asym_id=batch.asym_id + (torch.arange(batch.tokens) > 5).int())
+    with pytest.raises(ConfigError, match="two_A is not one protein chain"):
+        with_searched(Example(pair, torch.zeros(1), torch.zeros(1), ("two_A",)), found, 0.99)
+    with pytest.raises(ConfigError, match="absent is no structure library"):
+        train_confidence(path, chains, tmp_path / "absent", task={"rollouts": searched | {"library": "absent"}})
+
+
 def differ(folder: Path, name: str) -> bool:
     return (folder / "loader" / name).read_bytes() != (folder / "searched" / name).read_bytes()
 
