@@ -28,6 +28,7 @@ from structgen.search.template_index import TemplateIndex, library_index
 from structgen.search.templates import Hit, TemplateSettings, hits
 
 DRAWN = 100  # sequences of a profile
+SURE = 0.01
 BINS = (0.0, 1e-10, 1e-5, 1e-3, 1e-2, 1e-1, 1.0)
 
 
@@ -111,7 +112,7 @@ def main() -> None:
         "profiles compared": searches.remote,
     }
     for kind, targets in kinds.items():
-        print(f"\n{len(targets)} targets, {kind}\n\n| search | found (E <= 0.001) | TM-score | above 0.5 | seconds a query |")
+        print(f"\n{len(targets)} targets, {kind}\n\n| search | found (E <= {SURE:g}) | TM-score | above 0.5 | seconds a query |")
         print("| --- | --- | --- | --- | --- |", flush=True)
         best = dict[str, list[tuple[float, float]]]()
         for name, search in ways.items():
@@ -124,7 +125,7 @@ def main() -> None:
                 seconds.append(time.perf_counter() - started)
                 best[name].append((found[0][1].e_value, copied(library, target.record, *found[0])) if found else (np.inf, 0.0))
             values = np.array(best[name])
-            sure = values[:, 0] <= 1e-3
+            sure = values[:, 0] <= SURE
             score = np.where(sure, values[:, 1], 0)
             print(f"| {name} | {sure.sum()} | {score.mean():.3f} | {(score > 0.5).sum()} | {np.median(seconds):.1f} |", flush=True)
         reversed_ = [searches.remote(target, backwards=True) for target in targets]

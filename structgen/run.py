@@ -20,7 +20,7 @@ from structgen.store import Store, artifact_key
 
 Row = dict[str, str | int | float]
 
-TEMPLATES_VERSION, FEATURISE_VERSION, WRITE_VERSION = 1, 1, 1  # raised when equal inputs would give other bytes
+TEMPLATES_VERSION, FEATURISE_VERSION, WRITE_VERSION = 2, 1, 1  # raised when equal inputs would give other bytes
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,9 @@ A residue of the query is its column of frequencies, one of the library a letter
 (2005, HHsearch) has them score: log2 sum_a q(a) t(a) / background(a). The best local alignment without gaps is found for every chain of the
 library, then the best one with gaps (Smith-Waterman with affine gaps, by biotite) for the most promising. What chance alone gives to this
 query is seen on chains spread over the library, nearly none of which are relatives: their scores, less what is due to length, follow
-Gumbel's distribution, about, which turns a score into an E-value.
+Gumbel's distribution, about, which turns a score into an E-value. A chain that scores more than chance with the query read backwards too
+does so by its composition, since nothing is kin to a protein backwards: that much is taken off its score (the reversed sequence as null
+model: Karplus, Barrett & Hughey 1998).
 """
 
 from __future__ import annotations
@@ -83,10 +85,15 @@ def remote_hits(
     of 20,000 chains where it has fewer: a small library makes no hit better.
     """
     scores = np.round(UNITS * (library.alphabet.bits(columns) + _SHIFT)).astype(np.int32)
-    aligner = _Aligner(scores)
+    aligner, backwards, size = _Aligner(scores), _Aligner(scores[::-1].copy()), max(len(library), _LIBRARY)
     likely = np.argsort(-ungapped(scores, library), kind="stable")[:candidates].tolist()
     chance = Chance.of([(aligner.score(chain), len(chain)) for chain in unrelated(library, sample)])
-    found = [(max(len(library), _LIBRARY) * chance.p_value(aligner.score(library.chain(k)), int(library.lengths[k])), k) for k in likely]
+    found = list[tuple[float, int]]()
+    for k in likely:
+        chain, score = library.chain(k), aligner.score(library.chain(k))
+        if size * chance.p_value(score, len(chain)) <= e_value:
+            beyond = max(0.0, backwards.score(chain) - chance.mean(len(chain)))
+            found.append((size * chance.p_value(score - beyond, len(chain)), k))
     for e, k in sorted((e, k) for e, k in found if e <= e_value):
         yield RemoteHit(k, e, *aligner.pairs(library.chain(k)))
 
@@ -141,9 +148,13 @@ class Chance:
             usual = rest < _ASIDE * deviation
         return cls(float(level), float(slope), deviation)
 
+    def mean(self, length: int) -> float:
+        """Of the scores of chains of a length."""
+        return self.level + self.slope * math.log(length)
+
     def p_value(self, score: float, length: int) -> float:
         """Of the same score or a higher one: 1 - exp(-exp(-(pi / sqrt 6) z - gamma))."""
-        z = (score - self.level - self.slope * math.log(length)) / self.deviation
+        z = (score - self.mean(length)) / self.deviation
         return -math.expm1(-math.exp(min(-math.pi / math.sqrt(6) * z - np.euler_gamma, 50.0)))
 
 

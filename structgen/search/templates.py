@@ -42,7 +42,7 @@ class TemplateSettings:
     max_subsequence: float = 0.95  # a hit that is literally a part of the query is at most this share of it; 1 keeps all
     max_identity: float = 1.0  # share of equal residues in a hit; less than 1 to judge by, or to train on, farther relatives than there are
     e_value: float = 0.01  # in a library of the size of the PDB; AlphaFold 3 has 100, and hits of pure chance where nothing is better
-    remote_e_value: float = 1e-3  # of relatives that profiles alone tell, in a library with profiles, where nothing else is found; 0: none
+    remote_e_value: float = 0.01  # of relatives that profiles alone tell, in a library with profiles, where nothing else is found; 0: none
     found: int = 20  # hits that are looked at
     used: int = MOST
     seed: int = 42

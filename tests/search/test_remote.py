@@ -166,6 +166,23 @@ def test_a_small_library_makes_no_hit_better(rng_np: np.random.Generator) -> Non
     assert [sorted(chain) for chain in first[3:6]] == [sorted(library.chain(k)) for k in range(3)]
 
 
+def test_composition_is_no_kinship(rng_np: np.random.Generator) -> None:
+    """Two proteins of the same three amino acids in any order score far beyond chance, forwards and backwards: no relatives. The same
+    protein with half of its residues changed is one."""
+    few = ["".join(rng_np.choice(list("AEK"), 120, p=(0.3, 0.4, 0.3))) for _ in range(3)]
+    few[2] = "".join(a if rng_np.random() < 0.5 else b for a, b in zip(few[0], few[2], strict=True))
+    others = ["".join(rng_np.choice(list(LETTERS), n, p=BACKGROUND)) for n in rng_np.integers(60, 180, 200)]
+    columns = [columns_of(sequence, None) for sequence in (*few[1:], *others)]
+    alphabet = ColumnAlphabet.learned(np.concatenate(columns))
+    starts = np.cumsum([0, *map(len, columns)])
+    library = RemoteLibrary(alphabet, alphabet.encoded(np.concatenate(columns)), starts)
+    query = columns_of(few[0], None)
+    aligner = remote._Aligner(np.round(remote.UNITS * (alphabet.bits(query) + remote._SHIFT)).astype(np.int32))
+    chance = Chance.of([(aligner.score(chain), len(chain)) for chain in remote.unrelated(library, 500)])
+    assert 20_000 * chance.p_value(aligner.score(library.chain(0)), 120) < 1e-3
+    assert [hit.chain for hit in remote_hits(query, library, e_value=1e-3)] == [1]
+
+
 def family(rng: np.random.Generator, residues: int) -> np.ndarray:
     """Frequencies of residues that may be any of a few amino acids."""
     shares = np.zeros((residues, 20))
