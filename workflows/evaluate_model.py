@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from structgen.alphafold3.model import Model
 from structgen.alphafold3.ranking import best
 from structgen.errors import ConfigError
 from structgen.features.atoms import build_atoms
-from structgen.features.chains import ChainRecord, Holdout
+from structgen.features.chains import ChainRecord, Holdout, in_judged_order
 from structgen.features.examples import show_profile
 from structgen.features.featurise import featurise
 from structgen.features.job import Chain, Job, Kind
@@ -146,17 +145,13 @@ def identity_bin(identity: float | None) -> str:
 
 
 def selection(chains: Chains, protocol: Protocol) -> list[int]:
-    """The chains to judge, in the order of the sha256 of their names: any number of them is a fair choice, and more only add.
-
-    Raises `ConfigError` where the split is empty.
-    """
+    """The chains to judge, in their order. Raises `ConfigError` where the split is empty."""
     judged = chains.split(protocol.split, primary=protocol.primary)
     if not judged:
         primary = "primary " if protocol.primary else ""
         remedy = "`homolog` needs --holdout, or an archive that was built with one"
         raise ConfigError(f"no {primary}chain in the split {protocol.split!r}; {remedy}")
-    judged.sort(key=lambda i: hashlib.sha256(chains.name(i).encode()).digest())
-    return judged[: protocol.limit or None]
+    return in_judged_order(judged, chains.name)[: protocol.limit or None]
 
 
 def predicted(

@@ -24,10 +24,16 @@ class Sampler:
 
     @classmethod
     def of(cls, dataset: Dataset, split: str, buckets: Sequence[int], seed: int) -> Sampler:
-        """Over a split. An entry is in the first bucket that holds its crop. Raises `InputError` for a split without anything to draw."""
-        units, sizes = dataset.units(split), sorted(set(buckets))
+        """Over a split. Raises `InputError` for a split without anything to draw."""
+        units = dataset.units(split)
         if not units:
             raise InputError("split holds nothing to draw", found=split, remedy="see `structgen data info` for the splits")
+        return cls.over(units, dataset, buckets, seed)
+
+    @classmethod
+    def over(cls, units: Sequence[Unit], dataset: Dataset, buckets: Sequence[int], seed: int) -> Sampler:
+        """Over some units. An entry is in the first bucket that holds its crop."""
+        sizes = sorted(set(buckets))
         tokens = np.array([dataset.tokens(unit.entry) for unit in units])
         place = np.searchsorted(sizes[:-1], tokens)
         groups = [tuple(units[i] for i in np.flatnonzero(place == b).tolist()) for b in range(len(sizes))]

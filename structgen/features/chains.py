@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import csv
 import gzip
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,11 @@ class Holdout:
     relative: str  # the nearest training chain; of a chain left out, the target that it is too near to
     identity: float
     coverage: float
+
+
+def in_judged_order(indices: Sequence[int], name: Callable[[int], str]) -> list[int]:
+    """Chains in the order of the sha256 of their names: any number of the first ones is a fair choice, and more only add."""
+    return sorted(indices, key=lambda i: hashlib.sha256(name(i).encode()).digest())
 
 
 def read_holdout(path: Path) -> list[Holdout]:

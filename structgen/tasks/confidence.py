@@ -25,11 +25,13 @@ from structgen.alphafold3.config import Sampling
 from structgen.alphafold3.labels import PROTEIN
 from structgen.alphafold3.model import AlphaFold3, Model, save_model
 from structgen.alphafold3.rollout import ConfidenceLoss, ConfidenceTerms, Rollout, roll_out
+from structgen.data.dataset import ChainDataset, Unit
 from structgen.data.examples import Loading
+from structgen.data.sampling import Sampler
 from structgen.data.stream import Stream, open_dataset
 from structgen.errors import ConfigError
 from structgen.features import chemistry
-from structgen.features.chains import ChainSet
+from structgen.features.chains import ChainSet, in_judged_order
 from structgen.features.examples import Crops, Example, draw_example
 from structgen.features.templates import MOST, padded_templates
 from structgen.generative import generators
@@ -47,11 +49,23 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Unseen:
+    """Chains of a set that the network was not trained on: it knows less of them than of its own, so a head that was to learn from those
+    alone would say too much of new ones. Clusters that are judged stay out.
+    """
+
+    holdout: str = ""  # the table that the network's training data were made with, where there was one
+    splits: tuple[str, ...] = ("val",)  # drawn from equally often, and of each a cluster first
+    judged: int = 48  # the first so many primary chains of `val` and chains of `homolog`, as `structgen evaluate --limit` takes them
+
+
+@dataclass(frozen=True)
 class Rollouts:
     """Which chains are rolled out and how.
 
     Whole chains of `shortest` to `longest` residues of a set, a cluster first and then a chain in it; or, with `loading`, what the loader
-    draws of any data, with templates where it gives some (then nothing but `count`, `held_out`, `samples` and `steps` is read).
+    draws of any data, with templates where it gives some (then only `shortest`, `longest`, `full_atom_share` and what is said of evidence
+    beside it are not read).
     """
 
     count: int = 160
@@ -64,6 +78,7 @@ class Rollouts:
     samples: int = 3
     steps: int = 20
     loading: Loading | None = None  # of one crop a batch
+    unseen: Unseen | None = None  # which chains the loader draws from, instead of a split
     library: str = ""  # a structure library's file: some crops are shown what predictions would find in it, not the loader's templates
     searched: float = 0.4  # share of these
     max_identity: tuple[float, ...] = (0.3, 0.3, 0.5, 0.7, 0.95)  # one is drawn for each: nearer relatives are as if not known
@@ -155,7 +170,11 @@ class Maker:
         assert own is not None
         if own.batch != 1:
             raise ConfigError(f"task.rollouts.loading.batch: found {own.batch}; expected 1")
-        return Stream.of(open_dataset(self.task.context.data), own, self.task.context.seed)
+        unseen, data, seed = self.task.settings.rollouts.unseen, self.task.context.data, self.task.context.seed
+        if unseen is None:
+            return Stream.of(open_dataset(data), own, seed)
+        chains = ChainDataset(ChainSet(data, Path(unseen.holdout) if unseen.holdout else None))
+        return Stream(chains, own, Sampler.over(unseen_units(chains.chains, unseen), chains, own.sizes, seed))
 
     @cached_property
     def library(self) -> tuple[Path, TemplateIndex]:
@@ -198,6 +217,20 @@ class Maker:
         data = np.random.default_rng((self.task.context.seed, number))
         pool = self.pools[int(data.random() >= own.full_atom_share)]
         return draw_example(self.chains, pool, crops, data)
+
+
+def unseen_units(chains: ChainSet, own: Unseen) -> list[Unit]:
+    """What can be drawn of chains that were not trained on. Raises `ConfigError` for `train`, for `test`, and for a split that has none."""
+    judged = [i for s in ("val", "homolog") for i in in_judged_order(chains.split(s, primary=s == "val"), chains.name)[: own.judged]]
+    taken = {chains.rows[i]["cluster"] for i in judged}
+    units = []
+    for split in own.splits:
+        clusters = [c for c in chains.clusters(chains.split(split)) if chains.rows[c[0]]["cluster"] not in taken]
+        if split in ("train", "test") or not clusters:
+            expected = "val, or a split of the table of held-out chains, with clusters that are not judged"
+            raise ConfigError(f"task.rollouts.unseen.splits: found {split!r}; expected {expected}")
+        units += [Unit(i, (0,), 1.0 / len(cluster) / len(clusters)) for cluster in clusters for i in cluster]
+    return units
 
 
 def with_searched(example: Example, library: tuple[Path, TemplateIndex], max_identity: float) -> Example:

@@ -15,12 +15,12 @@ from structgen.alphafold3.model import AlphaFold3, load_model, save_model
 from structgen.data.libraries import LibrarySettings, chains_of_set
 from structgen.errors import ConfigError
 from structgen.features import chemistry
-from structgen.features.chains import ChainSet
+from structgen.features.chains import AMINO_ACIDS, ChainSet, in_judged_order
 from structgen.features.examples import Example
 from structgen.features.templates import MOST
 from structgen.search.library import write_library
 from structgen.search.template_index import library_index
-from structgen.tasks.confidence import Rollouts, candidates, in_epochs, read_rollout, told_size, with_searched
+from structgen.tasks.confidence import Rollouts, Unseen, candidates, in_epochs, read_rollout, told_size, unseen_units, with_searched
 from structgen.train import Optimisation, TrainState
 from tests.alphafold3.weights import randomise
 from tests.archive import random_chains, write_archive
@@ -148,8 +148,6 @@ def test_rollouts_with_what_a_library_finds(chains: ChainSet, path: Path, tmp_pa
     for identity, frames in ((0.99, batch.template_frame_mask), (0.3, torch.zeros_like(batch.template_frame_mask))):
         again = with_searched(Example(batch, torch.zeros(1), torch.zeros(1)), found, identity).batch
         assert torch.equal(again.template_frame_mask, frames) and torch.equal(again.restype, batch.restype)
-
-
     pair = dataclasses.replace(batch, asym_id=batch.asym_id + (torch.arange(batch.tokens) > 5).int())
     with pytest.raises(ConfigError, match="two_A is not one protein chain"):
         with_searched(Example(pair, torch.zeros(1), torch.zeros(1), ("two_A",)), found, 0.99)
@@ -161,6 +159,47 @@ def differ(folder: Path, name: str) -> bool:
     return (folder / "loader" / name).read_bytes() != (folder / "searched" / name).read_bytes()
 
 
+def test_rollouts_of_chains_that_were_not_trained_on(path: Path, tmp_path: Path) -> None:
+    """Chains of other splits, each split as often as the next, a cluster before a chain; without the clusters that are judged."""
+    rng = np.random.default_rng(1)
+    training, unseen = random_chains(rng, 9, 16), random_chains(rng, 5, 14, split="val")
+    test = random_chains(rng, 1, 14, split="test")
+    groups = [0, 1, 2, 3, 3, 4, 4, 4, 5, 6, 7, 8, 9, 9, 10]  # of `training`, `unseen` and `test`; below: 3 is judged, 4 is not
+    folder = write_archive(tmp_path / "chains", [*training, *unseen, *test], rng, groups)
+    rows = [
+        ("train3_A", "homolog"),
+        ("train4_A", "near"),
+        ("train5_A", "near"),
+        ("train6_A", "near"),
+        ("train7_A", "near"),
+        ("train8_A", "near"),
+    ]
+    (tmp_path / "held.tsv").write_text(
+        "id\tsplit\tbin\trelative\tidentity\tcoverage\n" + "".join(f"{name}\t{split}\t0-0\ttrain0_A\t0.5\t1.0\n" for name, split in rows)
+    )
+    chains, own = ChainSet(folder, tmp_path / "held.tsv"), Unseen(str(tmp_path / "held.tsv"), ("val", "near"), judged=1)
+    first = in_judged_order(chains.split("val"), chains.name)[0]
+    weights = {chains.name(unit.entry): unit.weight for unit in unseen_units(chains, own)}
+    alone = [name for name in ("val0_A", "val1_A", "val2_A") if name != chains.name(first)]
+    pair = ["val3_A", "val4_A"] if chains.name(first) not in ("val3_A", "val4_A") else []
+    assert weights.keys() == {*alone, *pair, "train5_A", "train6_A", "train7_A", "train8_A"}
+    assert weights["train5_A"] == pytest.approx(1 / 6) and weights["train8_A"] == pytest.approx(1 / 2)
+    assert sum(weights.values()) == pytest.approx(2.0) and all(
+        weights[name] == pytest.approx(1 / (len(alone) + bool(pair))) for name in alone
+    )
+    for split in ("train", "test", "none"):
+        with pytest.raises(ConfigError, match=f"unseen.splits: found '{split}'; expected val"):
+            unseen_units(chains, dataclasses.replace(own, splits=(split,)))
+    with pytest.raises(ConfigError, match="found 'val'"):
+        unseen_units(chains, dataclasses.replace(own, judged=5))
+    loading = {"batch": 1, "tokens": 16, "buckets": [], "templates": {"slots": 0}}
+    rollouts = {"count": 6, "held_out": 1, "samples": 1, "steps": 2, "loading": loading, "unseen": dataclasses.asdict(own)}
+    train_confidence(path, chains, tmp_path / "run", task={"rollouts": rollouts})
+    made = [read_rollout(tmp_path / "run" / "rollouts" / f"{k:05}.safetensors").batch for k in range(6)]
+    shown = {tuple(batch.restype[0, batch.token_mask[0]].tolist()) for batch in made}
+    assert shown <= {tuple(AMINO_ACIDS.index(a) for a in one.sequence) for one in (*training, *unseen) if one.id in weights}
+
+
 def test_an_epoch_shows_every_rollout_once() -> None:
     """Seven roll-outs: fourteen places hold each one twice, in orders of their own."""
     paths = [Path(str(k)) for k in range(7)]
@@ -169,7 +208,10 @@ def test_an_epoch_shows_every_rollout_once() -> None:
 
 
 def test_the_run_that_ships_can_be_read() -> None:
-    """The configuration of the default model's head is valid and trains on most of its roll-outs."""
-    run = read_run(Path(__file__).parents[2] / "configs" / "train_confidence.yaml")
-    rollouts = task_settings(run).rollouts  # type: ignore[attr-defined]
-    assert rollouts.held_out < 0.2 * rollouts.count and run.steps > rollouts.count
+    """The configurations of the default model's head are valid and train on most of their roll-outs, more than once."""
+    folder = Path(__file__).parents[2] / "configs"
+    runs = [read_run(folder / f"train_{name}.yaml") for name in ("confidence", "default_confidence", "default_calibration")]
+    assert task_settings(runs[2]).rollouts.unseen.holdout == "data/homolog.tsv"  # type: ignore[attr-defined]
+    for run in runs:
+        rollouts = task_settings(run).rollouts  # type: ignore[attr-defined]
+        assert rollouts.held_out < 0.2 * rollouts.count and run.steps >= rollouts.count
