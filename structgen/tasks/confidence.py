@@ -147,6 +147,9 @@ class ConfidenceTask(Task[Rollout]):
 
     def _rolled_out(self, model: Model) -> list[Path]:
         folder, own = self.context.out / "rollouts", self.settings.rollouts
+        if own.unseen and not (own.loading and (self.context.data / "chains.tsv.gz").exists()):
+            found = f"{self.context.data}" if own.loading else "no loading"
+            raise ConfigError(f"task.rollouts.unseen: needs task.rollouts.loading, and a set of chains as data; found {found}")
         folder.mkdir(parents=True, exist_ok=True)
         settings = {"rollouts": dataclasses.asdict(own), "sampling": dataclasses.asdict(self.network.config.sampling)}
         claim(folder / "made_of.json", {"model": model.digest, "seed": self.context.seed, **settings})

@@ -44,7 +44,7 @@ RUN = TrainingRun(
 
 def train_confidence(model: Path, chains: ChainSet, out: Path, *, task: dict[str, Any] | None = None, **changes: Any) -> TrainState:
     """The run with some of its settings changed."""
-    run = dataclasses.replace(RUN, init=str(model), data=str(chains.folder), **changes)
+    run = dataclasses.replace(RUN, **{"init": str(model), "data": str(chains.folder)} | changes)
     return train(dataclasses.replace(run, task=run.task | (task or {})), out)
 
 
@@ -196,6 +196,10 @@ def test_rollouts_of_chains_that_were_not_trained_on(path: Path, tmp_path: Path)
     rollouts = {"count": 6, "held_out": 1, "samples": 1, "steps": 2, "loading": loading, "unseen": dataclasses.asdict(own)}
     train_confidence(path, chains, tmp_path / "run", task={"rollouts": rollouts})
     made = [read_rollout(tmp_path / "run" / "rollouts" / f"{k:05}.safetensors").batch for k in range(6)]
+    with pytest.raises(ConfigError, match=r"task\.rollouts\.unseen: needs .* found no loading"):
+        train_confidence(path, chains, tmp_path / "none", task={"rollouts": rollouts | {"loading": None}})
+    with pytest.raises(ConfigError, match="a set of chains as data; found "):
+        train_confidence(path, chains, tmp_path / "empty", data=str(tmp_path / "run"), task={"rollouts": rollouts})
     shown = {tuple(batch.restype[0, batch.token_mask[0]].tolist()) for batch in made}
     assert shown <= {tuple(AMINO_ACIDS.index(a) for a in one.sequence) for one in (*training, *unseen) if one.id in weights}
 
