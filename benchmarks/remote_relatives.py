@@ -28,7 +28,7 @@ from structgen.search.template_index import TemplateIndex, library_index
 from structgen.search.templates import Hit, TemplateSettings, hits
 
 DRAWN = 100  # sequences of a profile
-SURE = 0.01
+SURE = 0.01  # E-value up to which a hit counts as found: that of `TemplateSettings`
 BINS = (0.0, 1e-10, 1e-5, 1e-3, 1e-2, 1e-1, 1.0)
 
 

@@ -6,7 +6,6 @@ chosen in the order of the sha256 of their names, one a cluster, so the same arc
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,7 @@ import numpy as np
 from pyhmmer.easel import DigitalSequenceBlock
 
 from structgen.data.relatives import Found, find
-from structgen.features.chains import ChainSet, Holdout
+from structgen.features.chains import ChainSet, Holdout, name_hash
 from structgen.search.nearest import block_of
 
 CA = 1
@@ -80,14 +79,10 @@ def _clusters(chains: ChainSet, settings: HomologSettings) -> Iterator[tuple[lis
     found = []
     for cluster in chains.clusters(chains.split("train")):
         members = {chains.rows[i]["id"]: chains[i].sequence for i in cluster}
-        names = sorted((chains.rows[i]["id"] for i in cluster if len(cluster) > 1 and _is_sound(chains, i, settings)), key=_order)
+        names = sorted((chains.rows[i]["id"] for i in cluster if len(cluster) > 1 and _is_sound(chains, i, settings)), key=name_hash)
         if names:
             found.append((names, _Training(members)))
-    yield from sorted(found, key=lambda pair: _order(pair[0][0]))
-
-
-def _order(name: str) -> bytes:
-    return hashlib.sha256(name.encode()).digest()
+    yield from sorted(found, key=lambda pair: name_hash(pair[0][0]))
 
 
 def _is_sound(chains: ChainSet, i: int, settings: HomologSettings) -> bool:

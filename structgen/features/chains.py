@@ -52,7 +52,12 @@ class Holdout:
 
 def in_judged_order(indices: Sequence[int], name: Callable[[int], str]) -> list[int]:
     """Chains in the order of the sha256 of their names: any number of the first ones is a fair choice, and more only add."""
-    return sorted(indices, key=lambda i: hashlib.sha256(name(i).encode()).digest())
+    return sorted(indices, key=lambda i: name_hash(name(i)))
+
+
+def name_hash(name: str) -> bytes:
+    """What chains are ordered by where a few of many are to be a fair choice, and always the same one."""
+    return hashlib.sha256(name.encode()).digest()
 
 
 def read_holdout(path: Path) -> list[Holdout]:
